@@ -1,0 +1,31 @@
+# Called by `sh setup TARGET`, which makes .venv first; or by itself once that is there.
+PYTHON := .venv/bin/python
+SECONDS ?= 600
+
+.PHONY: demo test bench soak lint golden
+
+# The main job on real disks, as a person sees it.
+demo:
+	$(PYTHON) demo.py
+
+test:
+	$(PYTHON) -m pytest
+
+# Timed figures beside peers, in one run.
+bench:
+	$(PYTHON) -m bench
+
+# Simulated power cuts for SECONDS seconds.
+soak:
+	$(PYTHON) -m tests.soak --seconds $(SECONDS)
+
+lint:
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then shellcheck setup .ci/run; fi
+
+# Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
+golden:
+	$(PYTHON) -m tests.golden

@@ -1,0 +1,1 @@
+"""The engine: it knows no hardware, socket or screen."""

@@ -1,0 +1,134 @@
+"""The delta map chain: base image, then delta maps, oldest first, without a hole.
+
+Beside the maps stand the snapshots, the gaps, and the floor: the oldest point
+that can be restored.  The floor moves first and durably, never into a gap;
+only then is a map below it folded into the base.
+"""
+
+from dataclasses import dataclass, field
+
+from appliance.cdp.delta_map import DeltaMap, covering
+from appliance.cdp.points import Gap, Snapshot
+from appliance.errors import PointInGap, PointOutsideWindow
+
+SKIPPED = "numbers skipped after a crash"
+
+
+@dataclass(slots=True)
+class Chain:
+    """The past of a volume, without its data.
+
+    `maps` are the closed ones; `present` is open or None while nothing is
+    journaled.  Points from `incomplete_from` on, unless 0, await the end of a
+    resync.  Write numbers between two maps were never handed out, or lost in a
+    crash: no point is there either.  `restoring` is (point, first write of the restore) of a restore
+    that has not ended.
+    """
+
+    next_write: int = 1
+    next_map: int = 1
+    epoch: int = 1
+    elapsed_ns: int = 0
+    clock_epoch: int = 0
+    floor: int = 0
+    floor_time: int = 0
+    baseline_whole: bool = False
+    incomplete_from: int = 0
+    maps: list[DeltaMap] = field(default_factory=list)
+    present: DeltaMap | None = None
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    restoring: tuple[int, int] | None = None
+
+    @property
+    def all_maps(self) -> list[DeltaMap]:
+        """Closed maps and the present one, oldest first."""
+        return self.maps if self.present is None else [*self.maps, self.present]
+
+    @property
+    def settled(self) -> list[DeltaMap]:
+        """The closed maps that the secondary has taken whole: what a checkpoint may name."""
+        maps = self.maps
+        behind = next((at for at, m in enumerate(maps) if m.in_flight), len(maps))
+        return maps[:behind]
+
+    @property
+    def unsettled(self) -> DeltaMap | None:
+        """The first map behind the settled ones: the stream is followed from its start."""
+        behind = self.all_maps[len(self.settled) :]
+        return behind[0] if behind else None
+
+    @property
+    def newest_write(self) -> int:
+        """The last write that is in a map, or the floor where that is behind it."""
+        for delta_map in reversed(self.all_maps):
+            if delta_map.records:
+                return max(self.floor, delta_map.last_write)
+        return self.floor
+
+    def maps_up_to(self, write: int) -> list[DeltaMap]:
+        """The maps that a PIT map of that point is made of."""
+        maps = self.all_maps
+        return maps[: covering(maps, write)]
+
+    def maps_after(self, write: int) -> list[DeltaMap]:
+        """The maps that hold any write behind that point."""
+        return [delta_map for delta_map in self.all_maps if delta_map.last_write > write]
+
+    @property
+    def newest_restorable(self) -> int:
+        """The newest point that can be restored now."""
+        if self.incomplete_from:
+            complete = [m.last_write for m in self.maps if m.last_write < self.incomplete_from]
+            return max(self.floor, *complete) if complete else self.floor
+        return self.newest_write
+
+    def every_gap(self) -> list[Gap]:
+        """The gaps that were noted, and the holes between maps, by their writes."""
+        found = list(self.gaps)
+        behind = self.floor
+        for delta_map in self.all_maps:
+            if delta_map.records:
+                if delta_map.first_write > behind + 1:
+                    hole = Gap(behind + 1, delta_map.first_write - 1, SKIPPED, delta_map.opened)
+                    if not any(g.from_write <= hole.from_write <= g.to_write for g in self.gaps):
+                        found.append(hole)
+                behind = max(behind, delta_map.last_write)
+        return sorted(found, key=lambda gap: gap.from_write)
+
+    def check_restorable(self, write: int, text: str) -> None:
+        """PointOutsideWindow or PointInGap unless the point can be restored."""
+        newest = self.newest_restorable
+        if not self.baseline_whole or not self.floor <= write <= newest:
+            raise PointOutsideWindow(point=text, oldest=self.floor, newest=newest)
+        for gap in self.every_gap():
+            if gap.from_write <= write <= gap.to_write:
+                raise PointInGap(
+                    point=text,
+                    from_write=gap.from_write,
+                    to_write=gap.to_write,
+                    reason=gap.reason,
+                )
+
+    def add_gap(self, gap: Gap) -> None:
+        """Note a gap, joined with the one before where they touch."""
+        if gap.to_write < gap.from_write:
+            return
+        if self.gaps and self.gaps[-1].to_write + 1 >= gap.from_write:
+            last = self.gaps.pop()
+            gap = Gap(last.from_write, gap.to_write, gap.reason, last.time_ns)
+        self.gaps.append(gap)
+
+    def raise_floor(self, write: int, time_ns: int) -> None:
+        """Points below are given up; a floor in a gap moves to the gap's end."""
+        self.floor = max(self.floor, write)
+        self.floor_time = time_ns
+        for gap in self.gaps:
+            if gap.from_write <= self.floor <= gap.to_write:
+                self.floor = gap.to_write + 1
+        self.gaps = [gap for gap in self.gaps if gap.to_write >= self.floor]
+        self.snapshots = {
+            name: snapshot
+            for name, snapshot in self.snapshots.items()
+            if snapshot.write >= self.floor
+        }

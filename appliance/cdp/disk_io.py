@@ -1,0 +1,106 @@
+"""Disk operations that a coroutine can await; errors are `DiskFailed`.
+
+For recovery, jobs and metadata; the paths of host reads and writes submit
+their requests themselves.
+"""
+
+from appliance.cdp.interfaces import FLUSH, READ, WRITE, ZERO, Disk, DiskRequest
+from appliance.cdp.memory import Buffer, BufferPool
+from appliance.cdp.tasks import Completion, gather
+from appliance.errors import DiskFailed
+
+TRANSFER = 1 << 20
+"""Bytes in one request of a bulk transfer."""
+
+
+def _settle(completion: Completion[None], disk: Disk, request: DiskRequest) -> None:
+    if request.error is None:
+        completion.succeed(None)
+    else:
+        completion.fail(DiskFailed(disk=disk.identity.id, reason=str(request.error)))
+
+
+def start(
+    disk: Disk,
+    kind: int,
+    offset: int = 0,
+    length: int = 0,
+    buffer: Buffer | None = None,
+    at: int = 0,
+    durable: bool = False,
+) -> Completion[None]:
+    """Submit one request; the completion fails with DiskFailed."""
+    completion: Completion[None] = Completion()
+    disk.submit(
+        [
+            DiskRequest(
+                kind,
+                offset,
+                length,
+                buffer,
+                at,
+                lambda request: _settle(completion, disk, request),
+                durable,
+            )
+        ]
+    )
+    return completion
+
+
+async def read(disk: Disk, pool: BufferPool, offset: int, length: int) -> Buffer:
+    """Read bytes into a buffer of the pool, which the caller releases."""
+    buffer = pool.get(length)
+    parts = [
+        start(disk, READ, offset + at, min(TRANSFER, length - at), buffer, at)
+        for at in range(0, length, TRANSFER)
+    ]
+    try:
+        await gather(parts)
+    except BaseException:
+        buffer.release()
+        raise
+    return buffer
+
+
+async def read_bytes(disk: Disk, pool: BufferPool, offset: int, length: int) -> bytes:
+    """Read a small structure."""
+    buffer = await read(disk, pool, offset, length)
+    try:
+        return bytes(buffer.view[:length])
+    finally:
+        buffer.release()
+
+
+async def write_bytes(
+    disk: Disk, pool: BufferPool, offset: int, raw: bytes, durable: bool = False
+) -> None:
+    """Write a structure, a multiple of the disk's logical block."""
+    buffer = pool.get(len(raw))
+    try:
+        buffer.view[: len(raw)] = raw
+        await gather(
+            [
+                start(
+                    disk,
+                    WRITE,
+                    offset + at,
+                    min(TRANSFER, len(raw) - at),
+                    buffer,
+                    at,
+                    durable,
+                )
+                for at in range(0, len(raw), TRANSFER)
+            ]
+        )
+    finally:
+        buffer.release()
+
+
+async def flush(*disks: Disk) -> None:
+    """Flush the disks, at once."""
+    await gather([start(disk, FLUSH) for disk in disks])
+
+
+async def zero(disk: Disk, offset: int, length: int) -> None:
+    """Make the range read as zeros."""
+    await start(disk, ZERO, offset, length)

@@ -1,0 +1,108 @@
+"""Long work on a volume, as people watch it: baseline, resync, restore, fold.
+
+A job belongs to one volume, which runs one at a time.  Its counters only
+grow, but `bytes_total` may grow too: work that hosts add is shown and the
+estimate follows it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from appliance.cdp.interfaces import Clock
+from appliance.cdp.tasks import Completion, Task
+
+JobKind = Literal["baseline", "full", "resync", "verify", "restore"]
+Result = Literal["done", "cancelled", "failed"]
+
+RATE_WINDOW_NS = 10_000_000_000
+"""Rates are taken over this much of the recent past, so that an estimate follows the load."""
+
+
+@dataclass(slots=True)
+class Job:
+    """What runs, how far it is, and how it ended.
+
+    `finished` succeeds when the job has ended, however it ended; `result` and
+    `error` tell how.  `phase` is one word for people.
+    """
+
+    number: int
+    kind: JobKind
+    volume: str
+    clock: Clock
+    phase: str = "starting"
+    bytes_total: int = 0
+    bytes_scanned: int = 0
+    bytes_different: int = 0
+    bytes_copied: int = 0
+    started_ns: int = 0
+    """Wall-clock time, for people."""
+    ended_ns: int | None = None
+    result: Result | None = None
+    error: Exception | None = None
+    finished: Completion[None] = field(default_factory=Completion)
+    task: Task[None] | None = None
+    _gate: Completion[None] | None = None
+    _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
+
+    def __post_init__(self) -> None:
+        self.started_ns = self.clock.wall_ns()
+
+    @property
+    def bytes_done(self) -> int:
+        """How much of `bytes_total` is behind us."""
+        return max(self.bytes_scanned, self.bytes_copied)
+
+    def advance(self, *, scanned: int = 0, different: int = 0, copied: int = 0) -> None:
+        """Count bytes as done."""
+        self.bytes_scanned += scanned
+        self.bytes_different += different
+        self.bytes_copied += copied
+        now = self.clock.monotonic_ns()
+        if not self._samples or now - self._samples[-1][0] > RATE_WINDOW_NS // 64:
+            self._samples.append((now, self.bytes_done))
+
+    def eta_seconds(self) -> float | None:
+        """Seconds to the end at the recent rate; None while that is unknown."""
+        now = self.clock.monotonic_ns()
+        while len(self._samples) > 1 and now - self._samples[0][0] > RATE_WINDOW_NS:
+            self._samples.popleft()
+        if self.result is not None or not self._samples:
+            return None
+        then, done_then = self._samples[0]
+        if now <= then or self.bytes_done <= done_then:
+            return None
+        rate = (self.bytes_done - done_then) / (now - then)
+        return max(0, self.bytes_total - self.bytes_done) / rate / 1e9
+
+    def end(self, result: Result, error: Exception | None = None) -> None:
+        self.result, self.error = result, error
+        self.ended_ns = self.clock.wall_ns()
+        self.phase = result
+        self.finished.succeed(None)
+
+    @property
+    def paused(self) -> bool:
+        return self._gate is not None
+
+    def pause(self) -> None:
+        """Hold at the next step; idempotent."""
+        if self._gate is None:
+            self._gate = Completion()
+
+    def go_on(self) -> None:
+        """Idempotent."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.succeed(None)
+
+    async def step(self) -> None:
+        """Where the work may be held: between two steps, with no lock taken."""
+        while self._gate is not None:
+            await self._gate
+
+    def cancel(self) -> None:
+        """Stop at the next step; what was done stays done."""
+        if self.task is not None:
+            self.task.cancel()

@@ -1,0 +1,140 @@
+"""Putting a point back (claims 12 and 24): one more writer on the volume.
+
+What changed since the point is read through the point's PIT map and written by
+the ordinary path, so a restore is numbered, kept in history, and undone by
+restoring to the write before it.  It costs what changed, not the volume's
+size.  It is noted in the chain before it begins and until it is flushed: after
+a crash it begins again, which does no harm, before hosts attach.
+"""
+
+from dataclasses import dataclass
+
+from appliance.cdp import disk_io
+from appliance.cdp.extents import Extents, widen
+from appliance.cdp.format import PAGE
+from appliance.cdp.history import History
+from appliance.cdp.interfaces import SECTOR, WRITE, Disk, HostRequest
+from appliance.cdp.jobs import Job
+from appliance.cdp.memory import Buffer, BufferPool
+from appliance.cdp.point_reader import PointReader
+from appliance.cdp.points import Point
+from appliance.cdp.recovery import flush_both
+from appliance.cdp.tasks import Completion, Task
+from appliance.cdp.write_path import WritePath
+from appliance.cdp.retention import reserve
+from appliance.errors import DiskFailed, NoRoom
+
+STEP = 1 << 20
+AHEAD = 8
+"""Steps read or written at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What putting the point back would do."""
+
+    point: Point
+    extents: Extents
+    disconnects_hosts: bool = True
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are written."""
+        return self.extents.total * SECTOR
+
+    @property
+    def blocks(self) -> int:
+        """Extents that are written."""
+        return len(self.extents.starts)
+
+
+async def plan(history: History, point: Point, sector: int) -> RestorePlan:
+    """Which sectors changed since the point."""
+    changed = await history.changed_after(point.write)
+    return RestorePlan(point, widen(changed, sector // SECTOR) if changed else changed)
+
+
+def check_room(history: History, planned: RestorePlan) -> None:
+    """NoRoom unless history takes the restore without giving up its point.
+
+    What lies below the point can be folded to make room; nothing above it can.
+    """
+    size = history.superblock.segment_size
+    above = sum(len(m.segments) for m in history.chain.maps_after(planned.point.write))
+    # A block may take a record of its own, with a header and padding, and records leave
+    # segments part empty.
+    needed = (planned.bytes + planned.blocks * 2 * PAGE) * 4 // 3 // size + 2
+    if above + needed + reserve(history.superblock.segment_count) > history.segments.count:
+        raise NoRoom(
+            reason=f"the restore writes {planned.bytes} bytes, and the history"
+            " cannot take them and keep the point"
+        )
+
+
+async def run(
+    history: History, path: WritePath, planned: RestorePlan, job: Job, again: bool = False
+) -> None:
+    """Write the point's data over what changed since.  No host writes meanwhile.
+
+    `again`: a crash interrupted it; what it had written is left out now, so
+    that crash after crash does not fill the history.
+    """
+    point = planned.point
+    hold = history.hold(point.write, None)
+    try:
+        if history.chain.restoring is None:
+            history.chain.restoring = (point.write, path.next_write)
+            await history.checkpoint()
+        job.phase = "copying"
+        job.bytes_total = planned.bytes
+        reader = history.reader(await history.pit_map(point.write))
+        await _write_all(reader, path, planned.extents, job, again)
+        job.phase = "flushing"
+        await flush_both(path)
+        history.chain.restoring = None
+        await history.checkpoint()
+    finally:
+        history.let_go(hold)
+
+
+async def _write_all(
+    reader: PointReader, path: WritePath, wanted: Extents, job: Job, again: bool
+) -> None:
+    running: list[Task[None]] = []
+    for start, end in zip(wanted.starts.tolist(), wanted.ends.tolist(), strict=True):
+        for sector in range(start, end, STEP // SECTOR):
+            await job.step()
+            length = min(STEP // SECTOR, end - sector) * SECTOR
+            running.append(Task(_write(reader, path, sector * SECTOR, length, job, again)))
+            if len(running) >= AHEAD:
+                await running.pop(0)
+    for task in running:
+        await task
+
+
+async def _write(
+    reader: PointReader, path: WritePath, offset: int, length: int, job: Job, again: bool
+) -> None:
+    buffer = await reader.read(offset, length)
+    if again and await _is_there(path.primary, buffer, offset, length, reader.pool):
+        buffer.release()
+        job.advance(scanned=length)
+        return
+    written: Completion[HostRequest] = Completion()
+    path.write(HostRequest(WRITE, offset, length, written.succeed, data=buffer.view[:length]))
+    buffer.release()
+    request = await written
+    if request.error:
+        raise DiskFailed(disk=path.primary.identity.id, reason="a restored block was not written")
+    job.advance(scanned=length, different=length, copied=length)
+
+
+async def _is_there(
+    primary: Disk, wanted: Buffer, offset: int, length: int, pool: BufferPool
+) -> bool:
+    """Does the primary hold these bytes already?"""
+    found = await disk_io.read(primary, pool, offset, length)
+    try:
+        return bool((found.array[:length] == wanted.array[:length]).all())
+    finally:
+        found.release()

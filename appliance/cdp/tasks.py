@@ -1,0 +1,156 @@
+"""Coroutines stepped by completions: how the engine writes down what takes several turns.
+
+A `Completion` is a result that arrives later; a `Task` runs an `async def`
+that awaits them.  There is no scheduler: a task goes on inside the call that
+completes what it waits for, so the order of events alone decides the order of
+steps, in the appliance and in the simulator alike.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger("ebbtide.tasks")
+
+
+class Completion(Generic[T]):
+    """A result or an exception that arrives once."""
+
+    __slots__ = ("finished", "_result", "_error", "_waiters", "_seen")
+
+    def __init__(self) -> None:
+        self.finished = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._seen = False
+        self._waiters: list[Callable[[], None]] = []
+
+    def succeed(self, result: T) -> None:
+        self._result = result
+        self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._finish()
+
+    def result(self) -> T:
+        """The result, or raises the error; only once finished."""
+        self._seen = True
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # set by succeed()
+
+    def when_finished(self, action: Callable[[], None]) -> None:
+        """Call `action` on completion, or now if that has been."""
+        if self.finished:
+            action()
+        else:
+            self._waiters.append(action)
+
+    def __await__(self) -> Generator["Completion[Any]", None, T]:
+        if not self.finished:
+            yield self
+        return self.result()
+
+    def _finish(self) -> None:
+        assert not self.finished, "a completion arrives once"
+        self.finished = True
+        waiters, self._waiters = self._waiters, []
+        for action in waiters:
+            action()
+
+
+class Cancelled(BaseException):
+    """Thrown into a task that shall stop at its next await."""
+
+
+class Task(Completion[T]):
+    """An `async def` under way; awaiting it gives its result.
+
+    An error that nobody asked for is logged when the task goes: nothing fails
+    in silence.
+    """
+
+    __slots__ = ("_coroutine", "_cancelled", "_waiting_for")
+
+    def __init__(self, coroutine: Coroutine[Completion[Any], None, T]) -> None:
+        super().__init__()
+        self._coroutine = coroutine
+        self._cancelled = False
+        self._waiting_for: Completion[Any] | None = None
+        self._step()
+
+    def __del__(self) -> None:
+        error = self._error
+        if error is not None and not self._seen and not isinstance(error, Cancelled):
+            logger.error("a task failed unseen", exc_info=error)
+
+    def cancel(self) -> None:
+        """Raise `Cancelled` where the task waits; nothing if it has finished."""
+        if not self.finished and not self._cancelled:
+            self._cancelled = True
+            if self._waiting_for is not None:
+                self._waiting_for = None
+                self._step()
+
+    def _resume(self, completion: Completion[Any]) -> None:
+        if self._waiting_for is completion:  # not if it was cancelled meanwhile
+            self._waiting_for = None
+            self._step()
+
+    def _step(self) -> None:
+        while True:
+            try:
+                if self._cancelled:
+                    completion = self._coroutine.throw(Cancelled())
+                    self._cancelled = False
+                else:
+                    completion = self._coroutine.send(None)
+            except StopIteration as stop:
+                self.succeed(stop.value)
+                return
+            except BaseException as error:
+                self.fail(error)
+                return
+            if not completion.finished:
+                self._waiting_for = completion
+                completion.when_finished(lambda: self._resume(completion))
+                return
+
+
+class Turn:
+    """One at a time, first come first served: `await take()`, and `give()` in the end."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: deque[Completion[None]] = deque()
+
+    async def take(self) -> None:
+        if self._taken:
+            turn: Completion[None] = Completion()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except BaseException:
+                self._waiting.remove(turn)  # cancelled: nobody would give it back
+                raise
+        self._taken = True
+
+    def give(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().succeed(None)
+        else:
+            self._taken = False
+
+
+async def gather(completions: Sequence[Completion[T]]) -> list[T]:
+    """The results of all, after the last has finished; the first error is raised then."""
+    for completion in completions:
+        if not completion.finished:
+            waited: Completion[None] = Completion()
+            completion.when_finished(lambda waited=waited: waited.succeed(None))  # type: ignore[misc]
+            await waited
+    return [completion.result() for completion in completions]

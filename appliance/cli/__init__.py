@@ -1,0 +1,1 @@
+"""`cdpctl`, the command line."""

@@ -1,0 +1,303 @@
+"""Every way in which Ebbtide refuses or fails, with a stable code.
+
+A class per way: its docstring explains it at length (`cdpctl explain CODE`),
+`sentence` says what happened in one line fit for a person, `remedy` what to
+do.  Fields named in the sentence are given by keyword when it is raised.
+Codes are never reused; the hundreds digit tells the room: 1 disks, 2 on-disk
+format, 3 volumes, 4 points, 5 jobs, 6 settings and requests, 9 the service.
+"""
+
+from typing import ClassVar
+
+FAILED = 1
+"""Exit code of what went wrong."""
+REFUSED = 3
+"""Exit code of what was refused, or needs an explicit word."""
+
+
+class EbbtideError(Exception):
+    """Something went wrong that has no code of its own yet."""
+
+    code: ClassVar[str] = "EB900"
+    sentence: ClassVar[str] = "something went wrong: {reason}"
+    remedy: ClassVar[str] = "see the log of cdpd"
+    exit_code: ClassVar[int] = FAILED
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        super().__init__(self.sentence.format(**fields))
+
+
+class DiskNotFound(EbbtideError):
+    """No attached disk goes by this id.  Ids are printed by `cdpctl disks`; they are made of the
+    serial number or WWN, never of the kernel's name, which changes between boots."""
+
+    code = "EB101"
+    sentence = "no attached disk is called {disk}"
+    remedy = "`cdpctl disks` lists the attached disks and their ids"
+
+
+class DiskInUse(EbbtideError):
+    """The disk is open elsewhere: mounted, part of an array, or held by another process or role."""
+
+    code = "EB102"
+    sentence = "disk {disk} is in use: {reason}"
+    remedy = "unmount or release it first, or choose another disk"
+    exit_code = REFUSED
+
+
+class DiskNotEmpty(EbbtideError):
+    """The disk carries something: a file system, a partition table, an md or LVM label, or another
+    volume of Ebbtide.  It is not taken for a role unless it is wiped by explicit word."""
+
+    code = "EB103"
+    sentence = "disk {disk} is not empty: {reason}"
+    remedy = "choose another disk, or wipe it yourself if you are sure"
+    exit_code = REFUSED
+
+
+class DiskTooSmall(EbbtideError):
+    """The disk cannot hold what its role needs."""
+
+    code = "EB104"
+    sentence = "disk {disk} is too small: {size} bytes, {needed} needed"
+    remedy = "use a larger disk"
+    exit_code = REFUSED
+
+
+class DiskFailed(EbbtideError):
+    """The disk answered with an error, or not at all before its deadline."""
+
+    code = "EB105"
+    sentence = "disk {disk} failed: {reason}"
+    remedy = "check cables and the disk's health; it is taken back into service when it answers"
+
+
+class WrongDisk(EbbtideError):
+    """The disk is Ebbtide's, but not the one that belongs here: another set, a stale twin, or one
+    whose generation went its own way.  Nothing is guessed; a person chooses."""
+
+    code = "EB106"
+    sentence = "disk {disk} does not belong here: {reason}"
+    remedy = "check which disks are connected; `cdpctl dump DISK` shows what it carries"
+    exit_code = REFUSED
+
+
+class FormatDamaged(EbbtideError):
+    """A structure on disk does not read as what it must be: wrong magic, length, checksum or
+    contents.  What stands in two copies is read from the other."""
+
+    code = "EB201"
+    sentence = "{what} is damaged: {reason}"
+    remedy = "`cdpctl check` on the disk tells how far the damage goes"
+
+
+class FormatTooNew(EbbtideError):
+    """The disk was written by a newer release and uses a feature that this one does not know."""
+
+    code = "EB202"
+    sentence = "{what} uses features this release does not know (flags {flags})"
+    remedy = "use the release that wrote it, or a newer one"
+    exit_code = REFUSED
+
+
+class VolumeNotFound(EbbtideError):
+    """No volume goes by this name here."""
+
+    code = "EB301"
+    sentence = "there is no volume called {volume}"
+    remedy = "`cdpctl status` lists the volumes"
+
+
+class VolumeExists(EbbtideError):
+    """The name is taken."""
+
+    code = "EB302"
+    sentence = "there is a volume called {volume} already"
+    remedy = "choose another name"
+    exit_code = REFUSED
+
+
+class VolumeNotReady(EbbtideError):
+    """The volume's state does not allow this now."""
+
+    code = "EB303"
+    sentence = "volume {volume} is {state}: {reason}"
+    remedy = "`cdpctl status` shows when it is ready"
+    exit_code = REFUSED
+
+
+class BadPoint(EbbtideError):
+    """A point is a time (2026-11-22T10:00:00Z, -10m), a snapshot (snapshot:NAME) or a write
+    (write:NUMBER)."""
+
+    code = "EB401"
+    sentence = "'{point}' is not a point: {reason}"
+    remedy = "write a time (2026-11-22T10:00:00Z or -10m), snapshot:NAME or write:NUMBER"
+
+
+class PointOutsideWindow(EbbtideError):
+    """The point lies before the oldest or after the newest restorable moment."""
+
+    code = "EB402"
+    sentence = "{point} is outside the window (writes {oldest} to {newest})"
+    remedy = "`cdpctl timeline` shows what can be restored"
+    exit_code = REFUSED
+
+
+class PointInGap(EbbtideError):
+    """The history has a hole there: no moment in it can be put back truthfully."""
+
+    code = "EB403"
+    sentence = "{point} lies in a gap (writes {from_write} to {to_write}: {reason})"
+    remedy = "choose a point before or after the gap"
+    exit_code = REFUSED
+
+
+class PointSuspect(EbbtideError):
+    """A later synchronisation found that this point may not match what the host had."""
+
+    code = "EB404"
+    sentence = "{point} is suspect"
+    remedy = "choose another point, or force it if you know better"
+    exit_code = REFUSED
+
+
+class PointAmbiguous(EbbtideError):
+    """The clock was set back: this time happened more than once."""
+
+    code = "EB405"
+    sentence = "{point} happened more than once: writes {writes}"
+    remedy = "name the write instead: write:NUMBER"
+    exit_code = REFUSED
+
+
+class SnapshotExists(EbbtideError):
+    """The name is taken."""
+
+    code = "EB406"
+    sentence = "there is a snapshot called {name} already"
+    remedy = "choose another name"
+    exit_code = REFUSED
+
+
+class SnapshotNotFound(EbbtideError):
+    """No snapshot of the volume goes by this name."""
+
+    code = "EB407"
+    sentence = "there is no snapshot called {name}"
+    remedy = "`cdpctl timeline` lists the snapshots"
+
+
+class NoRoom(EbbtideError):
+    """The history, or a table in it, cannot take this."""
+
+    code = "EB408"
+    sentence = "no room: {reason}"
+    remedy = "drop snapshots or views, or use a larger secondary"
+    exit_code = REFUSED
+
+
+class JobRunning(EbbtideError):
+    """A volume runs one job at a time."""
+
+    code = "EB501"
+    sentence = "volume {volume} is busy with a {kind}"
+    remedy = "wait for it (`cdpctl job wait`) or cancel it"
+    exit_code = REFUSED
+
+
+class JobNotFound(EbbtideError):
+    """No job goes by this number."""
+
+    code = "EB502"
+    sentence = "there is no job {job}"
+    remedy = "`cdpctl job list` shows the jobs"
+
+
+class NeedsConsent(EbbtideError):
+    """This would overwrite or give up something; it is done only on an explicit word."""
+
+    code = "EB503"
+    sentence = "not done without consent: {consequence}"
+    remedy = "say --yes if that is what you want"
+    exit_code = REFUSED
+
+
+class JobFailed(EbbtideError):
+    """The job that was waited for did not come to its end.  What it did stays done; it can be
+    started again."""
+
+    code = "EB504"
+    sentence = "{kind} of volume {volume} failed: {reason}"
+    remedy = "`cdpctl events` tells more; mend the cause and start it again"
+
+
+class JobCancelled(EbbtideError):
+    """The job that was waited for was cancelled by somebody.  What it did stays done."""
+
+    code = "EB505"
+    sentence = "{kind} of volume {volume} was cancelled"
+    remedy = "start it again if it is still wanted"
+
+
+class BadSettings(EbbtideError):
+    """The settings file does not read as what it must be."""
+
+    code = "EB601"
+    sentence = "settings: {reason}"
+    remedy = "mend the settings file; `cdpd --check-config` tries it"
+
+
+class BadRequest(EbbtideError):
+    """A request on the control socket has a wrong verb, parameter or form."""
+
+    code = "EB602"
+    sentence = "bad request: {reason}"
+    remedy = "`cdpctl --help` shows the verbs"
+
+
+class UnknownCode(EbbtideError):
+    """Codes are EB and three digits for errors, EV and three digits for events."""
+
+    code = "EB603"
+    sentence = "there is no code {name}"
+    remedy = "codes stand in front of every error (EB…) and event (EV…)"
+
+
+class ServiceUnreachable(EbbtideError):
+    """`cdpd` does not answer on its control socket."""
+
+    code = "EB901"
+    sentence = "cdpd does not answer on {socket}: {reason}"
+    remedy = "start cdpd, or name its socket with --socket"
+
+
+class ServiceBusy(EbbtideError):
+    """The control socket serves a bounded number of connections, so that nobody can starve the
+    volumes through it."""
+
+    code = "EB902"
+    sentence = "cdpd serves {connections} control connections already"
+    remedy = "try again, or end clients that are not needed"
+
+
+class ServiceRunning(EbbtideError):
+    """Another `cdpd` answers on the control socket; two must not share disks."""
+
+    code = "EB903"
+    sentence = "another cdpd answers on {socket}"
+    remedy = "stop it first, or use another runtime_dir"
+    exit_code = REFUSED
+
+
+def every_error() -> dict[str, type[EbbtideError]]:
+    """All errors by code."""
+    found: dict[str, type[EbbtideError]] = {}
+    pending: list[type[EbbtideError]] = [EbbtideError]
+    while pending:
+        error = pending.pop()
+        assert error.code not in found, f"{error.code} stands for two errors"
+        found[error.code] = error
+        pending += error.__subclasses__()
+    return dict(sorted(found.items()))

@@ -1,0 +1,282 @@
+"""What can happen, with stable codes, a sentence each, and what it means.
+
+Rooms raise events through an `Emit`; `appliance.event_log` keeps them.  Codes
+are never reused; the hundreds digit tells what it is about: 1 disks,
+2 volumes, 3 jobs, 4 the kept past, 9 the service.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+Severity = Literal["info", "warning", "error"]
+FieldValue = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """One thing that can happen.  `sentence` names its fields in braces, `{volume}` among them."""
+
+    code: str
+    severity: Severity
+    sentence: str
+    explanation: str
+
+
+DISK_ARRIVED: Final = "EV101"
+DISK_LEFT: Final = "EV102"
+DISK_FAILED: Final = "EV103"
+DISK_FENCED: Final = "EV104"
+DISK_REFUSED: Final = "EV105"
+READ_REPAIRED: Final = "EV106"
+READ_LOST: Final = "EV107"
+VOLUME_ONLINE: Final = "EV201"
+SECONDARY_LOST: Final = "EV202"
+VOLUME_OFFLINE: Final = "EV203"
+VOLUME_PROTECTED: Final = "EV204"
+PRIMARY_TROUBLE: Final = "EV205"
+VOLUME_CREATED: Final = "EV206"
+VOLUME_RELEASED: Final = "EV207"
+HISTORY_SMALL: Final = "EV211"
+VOLUME_RECOVERED: Final = "EV208"
+SECONDARY_BACK: Final = "EV209"
+POLICY_CHANGED: Final = "EV210"
+JOB_ENDED: Final = "EV301"
+JOB_STARTED: Final = "EV302"
+RESTORED: Final = "EV303"
+SNAPSHOT_TAKEN: Final = "EV401"
+SNAPSHOT_DELETED: Final = "EV402"
+SNAPSHOT_PINNED: Final = "EV403"
+SNAPSHOT_UNPINNED: Final = "EV404"
+WINDOW_SHORTENED: Final = "EV405"
+GAP_OPENED: Final = "EV406"
+VIEW_OPENED: Final = "EV407"
+VIEW_CLOSED: Final = "EV408"
+HISTORY_DAMAGED: Final = "EV409"
+SERVICE_STARTED: Final = "EV901"
+SERVICE_STOPPED: Final = "EV902"
+REQUESTED: Final = "EV903"
+
+KINDS: Final[dict[str, EventKind]] = {
+    kind.code: kind
+    for kind in (
+        EventKind(
+            DISK_ARRIVED,
+            "info",
+            "disk {disk} arrived as {node}",
+            "A disk was connected, or was there when the service started.",
+        ),
+        EventKind(
+            DISK_LEFT,
+            "warning",
+            "disk {disk} is gone",
+            "A disk was disconnected.  If a volume used it, an event of that volume follows.",
+        ),
+        EventKind(
+            DISK_FAILED,
+            "error",
+            "disk {disk} failed: {reason}",
+            "The disk answered a request with an error.  Its volume serves hosts from the other"
+            " disk as far as that is truthful; check cables and the disk's health.",
+        ),
+        EventKind(
+            DISK_FENCED,
+            "error",
+            "disk {disk} did not answer for {seconds} s and was taken out of service",
+            "A request passed its deadline.  Nothing more is asked of the disk; once it has"
+            " answered everything it is opened anew and brought back from what it carries.",
+        ),
+        EventKind(
+            DISK_REFUSED,
+            "warning",
+            "disk {disk} is not used: {reason}",
+            "The disk carries marks of Ebbtide, but is not the one that its volume expects: a"
+            " stale twin, or one that went its own way.  Nothing is guessed; a person chooses.",
+        ),
+        EventKind(
+            READ_REPAIRED,
+            "warning",
+            "{volume}: {length} bytes at {offset} could not be read from the primary and were"
+            " repaired from the secondary",
+            "A sector of the primary was unreadable where both disks were known to agree.  The"
+            " host got its data from the secondary, and the sector was written again.",
+        ),
+        EventKind(
+            READ_LOST,
+            "error",
+            "{volume}: {length} bytes at {offset} could not be read",
+            "A sector of the primary is unreadable and the secondary does not hold it for sure,"
+            " so the host got an I/O error.  Writing the sector heals it; a restore may, too.",
+        ),
+        EventKind(
+            VOLUME_ONLINE,
+            "info",
+            "volume {volume} is online, {state}",
+            "Hosts can attach.",
+        ),
+        EventKind(
+            SECONDARY_LOST,
+            "error",
+            "volume {volume} goes on without its secondary: {reason}",
+            "Hosts are served from the primary.  Regions they write are tracked, so that a short"
+            " synchronisation suffices later; moments from now on cannot be restored.",
+        ),
+        EventKind(
+            VOLUME_OFFLINE,
+            "warning",
+            "volume {volume} is offline: {reason}",
+            "Hosts cannot use the volume until what is missing comes back.",
+        ),
+        EventKind(
+            VOLUME_PROTECTED,
+            "info",
+            "volume {volume} is protected",
+            "Both disks agree, and every write is kept.",
+        ),
+        EventKind(
+            PRIMARY_TROUBLE,
+            "error",
+            "volume {volume}: the primary failed a request: {reason}",
+            "The primary did not take a write or a flush.  The host was told, and the regions are"
+            " synchronised anew; check cables and the disk's health.",
+        ),
+        EventKind(
+            VOLUME_CREATED,
+            "info",
+            "volume {volume} was created on {primary}, protected by {secondary}",
+            "`cdpctl protect` gave two disks their roles.  A baseline synchronisation follows.",
+        ),
+        EventKind(
+            VOLUME_RELEASED,
+            "info",
+            "volume {volume} was released",
+            "The disks are free again; the primary reads as before, without Ebbtide.",
+        ),
+        EventKind(
+            HISTORY_SMALL,
+            "warning",
+            "volume {volume}: the history is smaller than the volume",
+            "Overwriting the whole volume would push out every earlier point.  A larger secondary"
+            " gives a longer window.",
+        ),
+        EventKind(
+            VOLUME_RECOVERED,
+            "info",
+            "volume {volume} recovered in {seconds} s; {regions} regions were settled",
+            "The service or the machine had stopped without a farewell.  Everything that a"
+            " completed flush covered is there, and both disks agree again.",
+        ),
+        EventKind(
+            SECONDARY_BACK,
+            "info",
+            "volume {volume} has its secondary again",
+            "A synchronisation brings it up to date.",
+        ),
+        EventKind(
+            POLICY_CHANGED,
+            "info",
+            "volume {volume}: {setting} is now {value}",
+            "A policy was changed with `cdpctl set`; it is kept on the volume's disks.",
+        ),
+        EventKind(
+            JOB_ENDED,
+            "info",
+            "volume {volume}: {kind} {result}",
+            "Long work came to its end: done, cancelled by somebody, or failed.  What it did stays"
+            " done and is safe.  `cdpctl job list` shows the last job of each volume.",
+        ),
+        EventKind(
+            RESTORED,
+            "info",
+            "volume {volume}: {point} was put back; write:{write} is the moment before",
+            "A restore is only more writes on the timeline: restoring to the moment before undoes"
+            " it, as long as that lies in the window.",
+        ),
+        EventKind(
+            JOB_STARTED,
+            "info",
+            "volume {volume}: {kind} started (job {job})",
+            "Long work began; `cdpctl job wait` shows how far it is.",
+        ),
+        EventKind(
+            SNAPSHOT_TAKEN,
+            "info",
+            "{volume}: snapshot {name} was taken at write {write}",
+            "The moment has a name now; `snapshot:NAME` is a point.",
+        ),
+        EventKind(
+            SNAPSHOT_DELETED,
+            "info",
+            "{volume}: snapshot {name} was deleted",
+            "The name is gone.  The moment itself stays restorable while it is in the window.",
+        ),
+        EventKind(
+            SNAPSHOT_PINNED,
+            "info",
+            "{volume}: snapshot {name} is pinned",
+            "The moment is kept when others have to go.",
+        ),
+        EventKind(
+            SNAPSHOT_UNPINNED,
+            "info",
+            "{volume}: snapshot {name} is no longer pinned",
+            "The moment goes when the window passes it.",
+        ),
+        EventKind(
+            WINDOW_SHORTENED,
+            "info",
+            "{volume}: the oldest restorable write is now {write}",
+            "History was full, so the oldest part of it was folded into the base image.  A larger"
+            " secondary gives a longer window.",
+        ),
+        EventKind(
+            GAP_OPENED,
+            "warning",
+            "{volume}: no moment from write {from_write} to {to_write} can be restored: {reason}",
+            "There is a hole in the kept past.  Moments before and after it are not touched.",
+        ),
+        EventKind(
+            VIEW_OPENED,
+            "info",
+            "view {view} was opened",
+            "A past moment is offered to hosts as a disk of its own.",
+        ),
+        EventKind(
+            VIEW_CLOSED,
+            "info",
+            "view {view} was closed",
+            "Nothing of the volume or its past is changed by it.",
+        ),
+        EventKind(
+            HISTORY_DAMAGED,
+            "error",
+            "{volume}: history on disk {disk} is damaged: {reason}",
+            "A piece of the kept past does not match its checksum.  Points that need it answer"
+            " with an error and never with wrong data; others are as good as before.",
+        ),
+        EventKind(
+            SERVICE_STARTED,
+            "info",
+            "the service started, release {release}",
+            "`cdpd` is up.",
+        ),
+        EventKind(
+            SERVICE_STOPPED,
+            "info",
+            "the service stopped: {reason}",
+            "`cdpd` ended in good order.",
+        ),
+        EventKind(
+            REQUESTED,
+            "info",
+            "{actor} asked for: {request}",
+            "Somebody gave a command that changes something; what came of it follows.",
+        ),
+    )
+}
+
+
+class Emit(Protocol):
+    """How rooms raise events: a code of this module, and the fields that its sentence names;
+    `volume` and `actor` are kept apart.  Never raises for a missing field or a full disk."""
+
+    def __call__(self, code: str, **fields: FieldValue) -> None: ...

@@ -1,0 +1,1 @@
+"""What people and programs can ask of the appliance, behind every face."""

@@ -1,0 +1,314 @@
+"""What verbs do: one coroutine a verb, stepped by the loop.
+
+An action has its arguments checked already.  It answers with a struct of
+`answers`, or with an iterator of them whose lists belong one after the other:
+so no turn of the loop encodes a long answer whole.  A client that goes away
+cancels the action at its next await; what the appliance was asked for until
+then takes its course.
+"""
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+from appliance.cdp.jobs import Job
+from appliance.cdp.points import Snapshot
+from appliance.errors import (
+    BadRequest,
+    JobNotFound,
+    NeedsConsent,
+    SnapshotNotFound,
+)
+from appliance.events import (
+    REQUESTED,
+    SNAPSHOT_DELETED,
+    SNAPSHOT_PINNED,
+    SNAPSHOT_TAKEN,
+    SNAPSHOT_UNPINNED,
+)
+from appliance.operators import answers
+from appliance.operators import descriptions as describe
+from appliance.operators.explanations import explain
+from appliance.operators.interfaces import Appliance, Timers, Volume
+from appliance.operators.requests import Request, follow
+from appliance.operators.verbs import VERBS, command_line
+
+PART: Final = 200
+"""Entries of each list in one part of a long answer: a millisecond of work."""
+EVENTS_SHOWN: Final = 100
+
+SNAPSHOT_EVENTS: Final = {
+    "taken": SNAPSHOT_TAKEN,
+    "deleted": SNAPSHOT_DELETED,
+    "pinned": SNAPSHOT_PINNED,
+    "unpinned": SNAPSHOT_UNPINNED,
+}
+
+Answer = answers.Answer | Iterator[answers.Answer]
+
+
+async def perform(
+    appliance: Appliance,
+    timers: Timers,
+    actor: str,
+    verb_name: str,
+    arguments: Mapping[str, object],
+    report: Callable[[answers.JobDescription], None],
+) -> Answer:
+    """Check a request, write down who asked if it changes something, and do it.
+
+    Raises an EbbtideError; BadRequest if the verb or an argument is wrong.
+    """
+    verb = VERBS.get(verb_name)
+    if verb is None:
+        raise BadRequest(reason="there is no such verb")
+    checked = verb.check(arguments)
+    request = Request(appliance, timers, actor, checked, report)
+    if verb.changes and not checked.get("plan"):
+        volume = checked.get("volume")
+        appliance.emit(
+            REQUESTED,
+            actor=actor,
+            volume=volume if isinstance(volume, str) else None,
+            request=command_line(verb, checked),
+        )
+    return await ACTIONS[verb_name](request)
+
+
+async def disks(request: Request) -> Answer:
+    return answers.DisksAnswer(
+        disks=[describe.describe_disk(disk) for disk in request.appliance.disks()]
+    )
+
+
+async def protect(request: Request) -> Answer:
+    name = request.text("volume")
+    if request.text("primary") == request.text("secondary"):
+        raise BadRequest(reason="primary and secondary are the same disk")
+    await request.appliance.protect(
+        name, request.text("primary"), request.text("secondary"), request.switch("yes")
+    )
+    job = request.appliance.volumes[name].job
+    if job is not None and request.switch("wait"):
+        await follow(request, job)
+    return answers.VolumeJobAnswer(
+        volume=name, job=None if job is None else describe.describe_job(job)
+    )
+
+
+async def release(request: Request) -> Answer:
+    volume = request.volume()
+    if not request.switch("yes"):
+        raise NeedsConsent(consequence=f"volume {volume.name} would lose all of its past")
+    await request.appliance.release(volume.name)
+    return answers.ReleaseAnswer(volume=volume.name)
+
+
+async def status(request: Request) -> Answer:
+    if request.optional_text("volume") is None:
+        shown = [request.appliance.volumes[name] for name in sorted(request.appliance.volumes)]
+    else:
+        shown = [request.volume()]
+    return answers.StatusAnswer(volumes=[describe.describe_volume(volume) for volume in shown])
+
+
+async def timeline(request: Request) -> Answer:
+    return _timeline_parts(request.volume())
+
+
+def _timeline_parts(volume: Volume) -> Iterator[answers.Answer]:
+    # Taken once: what changes while parts are on their way must not shift them.
+    window = describe.describe_window(volume.window())
+    maps, snapshots, gaps = volume.maps(), volume.snapshots(), volume.gaps()
+
+    def parts() -> Iterator[answers.Answer]:
+        for start in range(0, max(len(maps), len(snapshots), len(gaps), 1), PART):
+            part = slice(start, start + PART)
+            yield answers.TimelineAnswer(
+                volume=volume.name,
+                window=window,
+                maps=[describe.describe_map(delta_map) for delta_map in maps[part]],
+                snapshots=[describe.describe_snapshot(snapshot) for snapshot in snapshots[part]],
+                gaps=[describe.describe_gap(gap) for gap in gaps[part]],
+            )
+
+    return parts()
+
+
+async def snapshot(request: Request) -> Answer:
+    volume, name = request.volume(), request.text("name")
+    wishes = [wish for wish in ("pin", "unpin", "delete") if request.switch(wish)]
+    if len(wishes) > 1:
+        raise BadRequest(reason=f"--{wishes[0]} and --{wishes[1]} exclude each other")
+    known = _find_snapshot(volume, name)
+    if known is None and (request.switch("delete") or request.switch("unpin")):
+        raise SnapshotNotFound(name=name)
+    if known is None or not wishes:
+        taken = await volume.take_snapshot(name, request.switch("pin"))
+        return _snapshot_answer(request, "taken", taken)
+    if request.switch("delete"):
+        await volume.delete_snapshot(name)
+        return _snapshot_answer(request, "deleted", known)
+    await volume.pin_snapshot(name, request.switch("pin"))
+    known = replace(known, pinned=request.switch("pin"))
+    return _snapshot_answer(request, "pinned" if known.pinned else "unpinned", known)
+
+
+def _find_snapshot(volume: Volume, name: str) -> Snapshot | None:
+    return next((snapshot for snapshot in volume.snapshots() if snapshot.name == name), None)
+
+
+def _snapshot_answer(request: Request, done: str, snapshot: Snapshot) -> Answer:
+    volume = request.text("volume")
+    request.appliance.emit(
+        SNAPSHOT_EVENTS[done],
+        volume=volume,
+        actor=request.actor,
+        name=snapshot.name,
+        write=snapshot.write,
+    )
+    return answers.SnapshotAnswer(
+        volume=volume, done=done, snapshot=describe.describe_snapshot(snapshot)
+    )
+
+
+async def sync(request: Request) -> Answer:
+    volume = request.volume()
+    if request.switch("full") and request.switch("verify"):
+        raise BadRequest(reason="--full and --verify exclude each other")
+    kind: Literal["full", "resync", "verify"] = "resync"
+    if request.switch("full"):
+        kind = "full"
+    elif request.switch("verify"):
+        kind = "verify"
+    job = request.appliance.synchronise(volume.name, kind)
+    if request.switch("wait"):
+        await follow(request, job)
+    return answers.VolumeJobAnswer(volume=volume.name, job=describe.describe_job(job))
+
+
+async def restore(request: Request) -> Answer:
+    volume = request.volume()
+    point = await volume.resolve(request.text("to"))
+    plan = await request.appliance.plan_restore(volume.name, point)
+    planned = answers.RestoreAnswer(volume=volume.name, plan=describe.describe_plan(plan), job=None)
+    if request.switch("plan"):
+        return planned
+    if not request.switch("yes"):
+        raise NeedsConsent(
+            consequence=f"volume {volume.name} would go back to write {plan.point.write},"
+            f" {plan.bytes} bytes of it change",
+            answer=planned,
+        )
+    job = request.appliance.restore(volume.name, plan)
+    if request.switch("wait"):
+        await follow(request, job)
+    return answers.RestoreAnswer(
+        volume=volume.name, plan=planned.plan, job=describe.describe_job(job)
+    )
+
+
+async def view_create(request: Request) -> Answer:
+    volume = request.volume()
+    view = await request.appliance.create_view(volume.name, request.text("point"))
+    return answers.ViewAnswer(view=describe.describe_view(view))
+
+
+async def view_list(request: Request) -> Answer:
+    return answers.ViewsAnswer(
+        views=[describe.describe_view(view) for view in request.appliance.list_views()]
+    )
+
+
+async def view_drop(request: Request) -> Answer:
+    await request.appliance.drop_view(request.text("view"))
+    return answers.DroppedAnswer(dropped=request.text("view"))
+
+
+async def set_policies(request: Request) -> Answer:
+    volume = request.volume()
+    settings = request.arguments["settings"]
+    assert isinstance(settings, list)
+    wanted = dict(setting.split("=", 1) for setting in settings)
+    await request.appliance.set_ack(volume.name, wanted["ack"])
+    return answers.SettingsAnswer(volume=volume.name, settings=wanted)
+
+
+async def job_list(request: Request) -> Answer:
+    return answers.JobsAnswer(jobs=[describe.describe_job(job) for _, job in _jobs(request)])
+
+
+async def job_wait(request: Request) -> Answer:
+    _, job = _find_job(request)
+    await follow(request, job)
+    return answers.JobAnswer(job=describe.describe_job(job))
+
+
+async def job_cancel(request: Request) -> Answer:
+    _, job = _find_job(request)
+    job.cancel()
+    return answers.JobAnswer(job=describe.describe_job(job))
+
+
+async def job_pause(request: Request) -> Answer:
+    volume, job = _find_job(request)
+    if volume.job is not job:
+        raise JobNotFound(job=job.number)
+    request.appliance.pause_job(volume.name, not request.switch("resume"))
+    return answers.JobAnswer(job=describe.describe_job(job))
+
+
+async def events(request: Request) -> Answer:
+    return answers.EventsAnswer(
+        events=list(
+            request.appliance.events(
+                request.optional_text("volume"),
+                request.whole("after"),
+                request.whole("limit", EVENTS_SHOWN),
+            )
+        )
+    )
+
+
+async def explain_code(request: Request) -> Answer:
+    return explain(request.text("code"))
+
+
+def _jobs(request: Request) -> list[tuple[Volume, Job]]:
+    """What runs and what ran last, by number."""
+    found = [
+        (volume, job)
+        for volume in request.appliance.volumes.values()
+        for job in (volume.last_job, volume.job)
+        if job is not None
+    ]
+    return sorted(found, key=lambda pair: pair[1].number)
+
+
+def _find_job(request: Request) -> tuple[Volume, Job]:
+    for volume, job in _jobs(request):
+        if job.number == request.whole("job"):
+            return volume, job
+    raise JobNotFound(job=request.whole("job"))
+
+
+ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] = {
+    "disks": disks,
+    "protect": protect,
+    "release": release,
+    "status": status,
+    "timeline": timeline,
+    "snapshot": snapshot,
+    "sync": sync,
+    "restore": restore,
+    "view create": view_create,
+    "view list": view_list,
+    "view drop": view_drop,
+    "set": set_policies,
+    "job list": job_list,
+    "job wait": job_wait,
+    "job cancel": job_cancel,
+    "job pause": job_pause,
+    "events": events,
+    "explain": explain_code,
+}

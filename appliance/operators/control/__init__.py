@@ -1,0 +1,1 @@
+"""The control socket: JSON lines between `cdpd` and every face."""

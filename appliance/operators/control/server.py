@@ -1,0 +1,235 @@
+"""The control socket: who may connect, and the bytes between the kernel and sessions.
+
+Whoever may open the socket may do everything; so its mode and group are the
+access control (0660).  Who asked is taken from the socket's peer credentials
+and written down with every request that changes something.
+"""
+
+import errno
+import grp
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from appliance.errors import ServiceBusy, ServiceRunning
+from appliance.loop import Loop
+from appliance.operators import actions
+from appliance.operators.answers import ErrorAnswer, JobDescription
+from appliance.operators.control import messages
+from appliance.operators.control.session import Perform, Session
+from appliance.operators.interfaces import Appliance
+
+CONNECTIONS_MAXIMUM: Final = 64
+READ_BYTES: Final = 64 << 10
+ACCEPT_PAUSE_SECONDS: Final = 1.0
+_CREDENTIALS = struct.Struct("iII")
+"""struct ucred of unix(7): pid, uid, gid."""
+_log = logging.getLogger("ebbtide.control")
+
+
+class ControlServer:
+    """Listens on the socket at `path` from now on, until `close`.
+
+    Raises ServiceRunning if somebody answers there.  A socket that a dead
+    service left is replaced.  `group` is given access if it exists and we may.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        appliance: Appliance,
+        group: str = "cdp",
+        connections_maximum: int = CONNECTIONS_MAXIMUM,
+    ) -> None:
+        self._loop = loop
+        self._path = path
+        self._appliance = appliance
+        self._connections_maximum = connections_maximum
+        self._connections: set[_Connection] = set()
+        self._users = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
+        self._socket = _listen(path, group)
+        loop.register(self._socket.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Stop listening and let go of every client; idempotent."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.unregister(self._socket.fileno())
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                    self._pause(error)
+                    return
+                continue
+            client.setblocking(False)
+            if len(self._connections) >= self._connections_maximum:
+                _turn_away(client, len(self._connections))
+                continue
+            actor = self._actor(client)
+
+            def perform(
+                verb: str,
+                arguments: Mapping[str, object],
+                report: Callable[[JobDescription], None],
+                actor: str = actor,
+            ) -> Coroutine[Any, None, actions.Answer]:
+                return actions.perform(self._appliance, self._loop, actor, verb, arguments, report)
+
+            self._connections.add(
+                _Connection(self._loop, client, perform, self._connections.discard)
+            )
+
+    def _pause(self, error: OSError) -> None:
+        """Out of descriptors: the waiting client would wake every turn."""
+        _log.warning("no more control connections for now: %s", error.strerror)
+        self._loop.register(self._socket.fileno(), None)
+        self._loop.after(ACCEPT_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.register(self._socket.fileno(), self._accept)
+
+    def _actor(self, client: socket.socket) -> str:
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(credentials)
+        return self._users.get(uid, f"uid {uid}")
+
+
+class _Connection:
+    """One client's socket and session."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        client: socket.socket,
+        perform: Perform,
+        gone: "Callable[[_Connection], None]",
+    ) -> None:
+        self._loop = loop
+        self._client = client
+        self._gone = gone
+        self._flush_posted = False
+        self._watched: tuple[bool, bool] = (False, False)
+        self._session = Session(perform, self._flush_soon)
+        self._watch()
+
+    def close(self) -> None:
+        if self._client.fileno() < 0:
+            return
+        self._loop.unregister(self._client.fileno())
+        self._client.close()
+        self._session.close()
+        self._gone(self)
+
+    def _flush_soon(self) -> None:
+        if not self._flush_posted:
+            self._flush_posted = True
+            self._loop.post(self._flush)
+
+    def _receive(self) -> None:
+        try:
+            data = self._client.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._session.receive(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what there is and fits; watch the socket for what is left to do."""
+        self._flush_posted = False
+        if self._client.fileno() < 0:
+            return
+        self._session.fill()
+        output = self._session.output
+        try:
+            if output:
+                del output[: self._client.send(output)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close()
+            return
+        if self._session.over and not output:
+            self.close()
+        else:
+            self._watch()
+
+    def _watch(self) -> None:
+        wanted = (self._session.wants_input, self._session.wants_output)
+        if wanted != self._watched:
+            self._watched = wanted
+            self._loop.register(
+                self._client.fileno(),
+                self._receive if wanted[0] else None,
+                self._flush if wanted[1] else None,
+            )
+
+
+def _listen(path: Path, group: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        try:
+            listener.bind(bytes(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _refuse_if_answered(path)
+            path.unlink()
+            listener.bind(bytes(path))
+        # Nobody can connect before listen(), so there is no moment with another mode.
+        path.chmod(0o660)
+        _give_to_group(path, group)
+        listener.listen(CONNECTIONS_MAXIMUM)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _refuse_if_answered(path: Path) -> None:
+    """Raises ServiceRunning if a living service listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(bytes(path))
+        except ConnectionRefusedError:
+            return
+        except BlockingIOError:
+            pass
+    raise ServiceRunning(socket=path)
+
+
+def _give_to_group(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except (KeyError, PermissionError):
+        _log.info("group %s gets no access to %s", group, path)
+
+
+def _turn_away(client: socket.socket, connections: int) -> None:
+    error = ErrorAnswer.of(ServiceBusy(connections=connections))
+    with client:
+        try:
+            client.send(messages.encode(messages.ErrorMessage(None, error)))
+        except OSError:
+            return

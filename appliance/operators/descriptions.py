@@ -1,0 +1,153 @@
+"""The appliance's things put into the shapes of answers.
+
+Strings that came from disks or hosts lose whatever is not printable on the way.
+"""
+
+from appliance.cdp.jobs import Job
+from appliance.cdp.points import Gap, MapSummary, Snapshot, Window
+from appliance.event_log import printable, rfc3339
+from appliance.operators.answers import (
+    AlertAnswer,
+    DiskAnswer,
+    ErrorAnswer,
+    GapAnswer,
+    HistoryAnswer,
+    JobDescription,
+    LabelAnswer,
+    MapAnswer,
+    PlanAnswer,
+    SnapshotDescription,
+    ViewDescription,
+    VolumeAnswer,
+    WindowAnswer,
+)
+from appliance.operators.interfaces import (
+    AttachedDisk,
+    LabelledDisk,
+    RestorePlan,
+    View,
+    Volume,
+)
+
+
+def describe_disk(disk: AttachedDisk) -> DiskAnswer:
+    return DiskAnswer(
+        id=disk.identity.id,
+        node=disk.identity.node,
+        serial=printable(disk.identity.serial),
+        model=printable(disk.identity.model),
+        wwn=printable(disk.identity.wwn),
+        size=disk.size,
+        logical_block=disk.logical_block,
+        physical_block=disk.physical_block,
+        direct=disk.direct,
+        role=disk.role,
+        volume=disk.volume,
+        state=printable(disk.state),
+    )
+
+
+def describe_volume(volume: Volume) -> VolumeAnswer:
+    capacity, used = volume.history_bytes()
+    return VolumeAnswer(
+        name=volume.name,
+        state=volume.state,
+        service=volume.service.value,
+        protection=volume.protection.value,
+        size=volume.size,
+        write_number=volume.write_number,
+        primary=_label(volume.primary),
+        secondary=_label(volume.secondary),
+        dirty_regions=volume.dirty_regions,
+        dirty_bytes=volume.dirty_bytes,
+        window=describe_window(volume.window()),
+        history=HistoryAnswer(capacity, used),
+        job=None if volume.job is None else describe_job(volume.job),
+        last_job=None if volume.last_job is None else describe_job(volume.last_job),
+        alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts()],
+    )
+
+
+def describe_window(window: Window | None) -> WindowAnswer | None:
+    if window is None:
+        return None
+    return WindowAnswer(
+        oldest=rfc3339(window.oldest_ns),
+        newest=rfc3339(window.newest_ns),
+        oldest_write=window.oldest_write,
+        newest_write=window.newest_write,
+    )
+
+
+def describe_job(job: Job) -> JobDescription:
+    return JobDescription(
+        number=job.number,
+        volume=job.volume,
+        kind=job.kind,
+        phase="paused" if job.paused and job.result is None else job.phase,
+        bytes_total=job.bytes_total,
+        bytes_scanned=job.bytes_scanned,
+        bytes_different=job.bytes_different,
+        bytes_copied=job.bytes_copied,
+        eta_seconds=job.eta_seconds(),
+        started=rfc3339(job.started_ns),
+        ended=None if job.ended_ns is None else rfc3339(job.ended_ns),
+        result=job.result,
+        error=None if job.error is None else ErrorAnswer.of(job.error),
+    )
+
+
+def describe_map(delta_map: MapSummary) -> MapAnswer:
+    return MapAnswer(
+        id=delta_map.id,
+        kind=delta_map.kind,
+        order=delta_map.order,
+        first_write=delta_map.first_write,
+        last_write=delta_map.last_write,
+        opened=rfc3339(delta_map.opened_ns),
+        closed=None if delta_map.closed_ns is None else rfc3339(delta_map.closed_ns),
+        bytes=delta_map.bytes,
+        suspect=delta_map.suspect,
+    )
+
+
+def describe_snapshot(snapshot: Snapshot) -> SnapshotDescription:
+    return SnapshotDescription(
+        name=printable(snapshot.name),
+        write=snapshot.write,
+        time=rfc3339(snapshot.time_ns),
+        pinned=snapshot.pinned,
+    )
+
+
+def describe_gap(gap: Gap) -> GapAnswer:
+    return GapAnswer(gap.from_write, gap.to_write, printable(gap.reason))
+
+
+def describe_plan(plan: RestorePlan) -> PlanAnswer:
+    point = plan.point
+    return PlanAnswer(
+        point=point.text,
+        write=point.write,
+        time=None if point.time_ns is None else rfc3339(point.time_ns),
+        blocks=plan.blocks,
+        bytes=plan.bytes,
+        disconnects_hosts=plan.disconnects_hosts,
+    )
+
+
+def describe_view(view: View) -> ViewDescription:
+    return ViewDescription(
+        name=view.name,
+        volume=view.volume,
+        point=view.point.text,
+        write=view.point.write,
+        time=None if view.point.time_ns is None else rfc3339(view.point.time_ns),
+    )
+
+
+def _label(disk: LabelledDisk | None) -> LabelAnswer | None:
+    if disk is None:
+        return None
+    label = disk.identity
+    return LabelAnswer(label.id, label.node, printable(label.serial))

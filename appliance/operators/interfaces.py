@@ -1,0 +1,168 @@
+"""What the operators' rooms need from the appliance, told so that a fake is easy.
+
+`Volume` is met by the engine's volume and `Appliance` by the service.  Every
+call is made on the loop's thread and returns at once; what takes several turns
+is awaited in a task of `appliance.cdp.tasks`.  Errors are `appliance.errors`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from appliance.cdp.interfaces import DiskIdentity, Timer
+from appliance.cdp.jobs import Job
+from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
+from appliance.event_log import Event
+from appliance.events import Emit
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedDisk:
+    """A disk that is connected now.  `role` is "primary", "secondary" or "" (free), `state` a
+    phrase for people."""
+
+    identity: DiskIdentity
+    size: int
+    logical_block: int
+    physical_block: int
+    direct: bool
+    role: str
+    volume: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A point that is exported to hosts under `name`."""
+
+    name: str
+    volume: str
+    point: Point
+
+
+class RestorePlan(Protocol):
+    """What a restore would do: that many blocks of 4 KiB, that many bytes."""
+
+    @property
+    def point(self) -> Point: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def disconnects_hosts(self) -> bool: ...
+
+
+class LabelledDisk(Protocol):
+    """A disk, as far as its label goes."""
+
+    @property
+    def identity(self) -> DiskIdentity: ...
+
+
+class Word(Protocol):
+    """One of a few words: a member of an enum."""
+
+    @property
+    def value(self) -> str: ...
+
+
+class Volume(Protocol):
+    """A protected volume, as it is looked at.  Met by the engine's volume."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def service(self) -> Word:
+        """offline, recovering, online or failover."""
+        ...
+
+    @property
+    def protection(self) -> Word:
+        """none, tracking, syncing or protected."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """Both in one word for people."""
+        ...
+
+    @property
+    def write_number(self) -> int: ...
+    @property
+    def primary(self) -> LabelledDisk | None: ...
+    @property
+    def secondary(self) -> LabelledDisk | None: ...
+    @property
+    def dirty_regions(self) -> int: ...
+    @property
+    def dirty_bytes(self) -> int: ...
+    @property
+    def job(self) -> Job | None: ...
+    @property
+    def last_job(self) -> Job | None: ...
+    def window(self) -> Window | None: ...
+    def history_bytes(self) -> tuple[int, int]:
+        """Capacity and use, in bytes."""
+        ...
+
+    def alerts(self) -> Sequence[tuple[str, str]]:
+        """What a person should know now: an event's code, and a sentence."""
+        ...
+
+    def maps(self) -> Sequence[MapSummary]:
+        """The chain, oldest first."""
+        ...
+
+    def snapshots(self) -> Sequence[Snapshot]: ...
+    def gaps(self) -> Sequence[Gap]: ...
+    def resolve(self, text: str) -> Awaitable[Point]: ...
+    def take_snapshot(self, name: str, pinned: bool) -> Awaitable[Snapshot]: ...
+    def delete_snapshot(self, name: str) -> Awaitable[None]: ...
+    def pin_snapshot(self, name: str, pinned: bool) -> Awaitable[None]: ...
+
+
+class Appliance(Protocol):
+    """The whole box.  Volumes go by their names."""
+
+    @property
+    def emit(self) -> Emit: ...
+    @property
+    def volumes(self) -> Mapping[str, Volume]: ...
+    def disks(self) -> Sequence[AttachedDisk]: ...
+    def protect(
+        self, name: str, primary_id: str, secondary_id: str, consent: bool
+    ) -> Awaitable[None]:
+        """Over when the volume is in `volumes` and serves hosts; its baseline is a job.
+        Raises NeedsConsent where data on a disk would go."""
+        ...
+
+    def release(self, name: str) -> Awaitable[None]: ...
+    def synchronise(self, name: str, kind: Literal["full", "resync", "verify"]) -> Job: ...
+    def plan_restore(self, name: str, point: Point) -> Awaitable[RestorePlan]: ...
+    def restore(self, name: str, plan: Any) -> Job:
+        """Takes a plan of `plan_restore`, and disconnects hosts first."""
+        ...
+
+    def pause_job(self, name: str, paused: bool) -> None:
+        """Hold the volume's running job, or let it go on; idempotent."""
+        ...
+
+    def set_ack(self, name: str, ack: str) -> Awaitable[None]:
+        """`ack` is "both" or "primary"; over when it is durable."""
+        ...
+
+    def create_view(self, volume: str, point: str) -> Awaitable[View]: ...
+    def list_views(self) -> Sequence[View]: ...
+    def drop_view(self, name: str) -> Awaitable[None]: ...
+    def events(self, volume: str | None, after: int, limit: int) -> Sequence[Event]:
+        """The newest `limit` with a number above `after`, oldest first."""
+        ...
+
+
+class Timers(Protocol):
+    """The part of the loop that actions use."""
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timer: ...

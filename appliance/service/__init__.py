@@ -1,0 +1,1 @@
+"""`cdpd`: builds the rooms, and gives arriving disks to volumes."""

@@ -1,0 +1,188 @@
+"""The bays: which disks are attached, which of them are ours, and who holds them open.
+
+A disk that appears is opened, asked for a superblock, and closed again unless
+it has one: what is not ours stays free for others.  A disk that failed is
+closed, and opened anew once the kernel has given everything back; one that
+keeps failing is held off for longer and longer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance import events
+from appliance.cdp import superblock
+from appliance.cdp.memory import BufferPool
+from appliance.cdp.superblock import Superblock
+from appliance.cdp.tasks import Completion, Task
+from appliance.drivers.device import open_device
+from appliance.drivers.discovery import FoundDisk
+from appliance.drivers.disk import RawDisk
+from appliance.errors import DiskInUse, DiskNotFound, EbbtideError
+from appliance.loop import Loop
+
+HOLD_OFF_SECONDS = 2.0
+LONGEST_HOLD_OFF_SECONDS = 300.0
+STEADY_SECONDS = 60.0
+"""A disk that served so long has earned a short hold-off again."""
+CLOSING_SECONDS = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class Bay:
+    """One attached disk.  `disk` is open only while it is ours; `trouble` is for people."""
+
+    found: FoundDisk
+    attached: bool = True
+    disk: RawDisk | None = None
+    superblock: Superblock | None = None
+    trouble: str = ""
+    hold_off: float = HOLD_OFF_SECONDS
+    opened_ns: int = 0
+    probe: Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.found.identity.id
+
+
+class Bays:
+    """Listens to a discovery; tells `on_ready` of our disks, and `on_gone` when one is pulled."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        pool: BufferPool,
+        emit: events.Emit,
+        deadline: float,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._loop = loop
+        self._pool = pool
+        self._emit = emit
+        self._deadline = deadline
+        self._now_ns = now_ns
+        self._bays: dict[tuple[str, str], Bay] = {}
+        self.on_ready: Callable[[Bay], None] = lambda bay: None
+        self.on_gone: Callable[[Bay], None] = lambda bay: None
+
+    def all(self) -> list[Bay]:
+        return sorted(self._bays.values(), key=lambda bay: bay.id)
+
+    def find(self, name: str) -> Bay:
+        """The disk that people mean by an id, a serial number or a WWN.
+
+        Raises DiskNotFound, or DiskInUse if the machine itself uses it.
+        """
+        named = [bay for bay in self._bays.values() if bay.id == name] or [
+            bay
+            for bay in self._bays.values()
+            if name and name in (bay.found.identity.serial, bay.found.identity.wwn)
+        ]
+        if len(named) != 1:
+            raise DiskNotFound(disk=name)
+        if named[0].found.in_use is not None:
+            raise DiskInUse(disk=name, reason=named[0].found.in_use)
+        return named[0]
+
+    def bay_of(self, disk: object) -> Bay | None:
+        """Where an open disk sits."""
+        return next((bay for bay in self._bays.values() if bay.disk is disk), None)
+
+    # What discovery tells
+
+    def disk_appeared(self, disk: FoundDisk) -> None:
+        bay = Bay(disk)
+        self._bays[disk.identity.node, disk.incarnation] = bay
+        self._emit(events.DISK_ARRIVED, disk=disk.identity.id, node=disk.identity.node)
+        self.probe(bay)
+
+    def disk_disappeared(self, disk: FoundDisk) -> None:
+        bay = self._bays.pop((disk.identity.node, disk.incarnation), None)
+        if bay is None:
+            return
+        bay.attached = False
+        self._emit(events.DISK_LEFT, disk=bay.id)
+        if bay.disk is not None:
+            bay.disk.close()
+            self.on_gone(bay)
+
+    def disk_changed(self, disk: FoundDisk) -> None:
+        bay = self._bays.get((disk.identity.node, disk.incarnation))
+        if bay is None:
+            return
+        bay.found = disk
+        if bay.disk is None:
+            self.probe(bay)
+
+    # Opening and closing
+
+    def probe(self, bay: Bay) -> None:
+        """Look whether the disk is ours."""
+        if bay.found.in_use is not None or (bay.probe is not None and not bay.probe.finished):
+            return
+        bay.probe = Task(self._probe(bay))
+
+    async def _probe(self, bay: Bay) -> None:
+        try:
+            disk = await self.open(bay)
+            bay.trouble = ""
+        except EbbtideError as error:
+            bay.trouble = str(error)
+            return
+        try:
+            bay.superblock = await superblock.load(disk, self._pool)
+        except EbbtideError as error:
+            bay.trouble = str(error)
+            self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
+        if bay.superblock is None or not bay.attached:
+            await self.close(disk)
+        else:
+            self.own(bay, disk)
+            self.on_ready(bay)
+
+    async def open(self, bay: Bay) -> RawDisk:
+        """Open the disk for us alone; raises DiskInUse, DiskNotFound or DiskFailed."""
+        identity, block = bay.found.identity, bay.found.logical_block
+        device = await self._loop.offload(
+            lambda: open_device(Path(identity.node), identity.id, block)
+        )
+        return RawDisk(device, identity, self._loop, self._deadline)
+
+    def own(self, bay: Bay, disk: RawDisk) -> None:
+        """The disk is ours, and stays open."""
+        bay.disk, bay.opened_ns = disk, self._now_ns()
+
+    async def close(self, disk: RawDisk) -> None:
+        """Close a disk and wait until the kernel has given everything back."""
+        disk.close()
+        while not disk.closed:
+            tick: Completion[None] = Completion()
+            self._loop.after(CLOSING_SECONDS, lambda tick=tick: tick.succeed(None))  # type: ignore[misc]
+            await tick
+
+    def recycle(self, bay: Bay) -> None:
+        """The disk failed: close it, hold it off, and look at it anew."""
+        disk, bay.disk, bay.superblock = bay.disk, None, None
+        if self._now_ns() - bay.opened_ns > STEADY_SECONDS * 1e9:
+            bay.hold_off = HOLD_OFF_SECONDS
+        delay = bay.hold_off
+        bay.hold_off = min(LONGEST_HOLD_OFF_SECONDS, 2 * delay)
+        bay.trouble = "it failed, and is held off"
+        if disk is not None:
+            Task(self._recycle(bay, disk, delay))
+
+    async def _recycle(self, bay: Bay, disk: RawDisk, delay: float) -> None:
+        await self.close(disk)
+        self._loop.after(delay, lambda: self._probe_again(bay))
+
+    def _probe_again(self, bay: Bay) -> None:
+        if bay.attached and bay.disk is None:
+            self.probe(bay)
+            if bay.probe is not None:
+                bay.probe.when_finished(lambda: self._hold_off_again(bay))
+
+    def _hold_off_again(self, bay: Bay) -> None:
+        if bay.attached and bay.disk is None and bay.trouble:
+            self._loop.after(bay.hold_off, lambda: self._probe_again(bay))
+            bay.hold_off = min(LONGEST_HOLD_OFF_SECONDS, 2 * bay.hold_off)

@@ -1,0 +1,91 @@
+"""`cdpd --config FILE`: the data process of the appliance.
+
+It holds the engine, the NBD server and the control socket, and nothing else.
+SIGTERM and SIGINT take every volume out of service in order.
+"""
+
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from appliance import __version__, events
+from appliance.cdp.tasks import Task
+from appliance.config import Settings, read_settings
+from appliance.drivers.block_devices import BlockDevices
+from appliance.drivers.clock import SystemClock
+from appliance.drivers.discovery import Discovery
+from appliance.drivers.disk_directory import DiskDirectory
+from appliance.errors import EbbtideError
+from appliance.event_log import EventLog
+from appliance.hosts.nbd.listener import Listener
+from appliance.loop import Loop
+from appliance.operators.control.server import ControlServer
+from appliance.service.box import Box
+
+logger = logging.getLogger("cdpd")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The settings file.",
+)
+@click.option("--check-config", is_flag=True, help="Read the settings, say what is wrong, stop.")
+@click.version_option(__version__)
+def main(config: Path, check_config: bool) -> None:
+    """The service of the appliance."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = read_settings(config)
+        if not check_config:
+            serve(settings)
+    except EbbtideError as error:
+        click.echo(f"cdpd: {error.code}: {error}", err=True)
+        click.echo(f"cdpd: {error.remedy}", err=True)
+        sys.exit(error.exit_code)
+
+
+def serve(settings: Settings) -> None:
+    """Run until a signal says stop."""
+    settings.service.runtime_dir.mkdir(parents=True, exist_ok=True)
+    settings.service.state_dir.mkdir(parents=True, exist_ok=True)
+    with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
+        clock = SystemClock()
+        log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload)
+        box = Box(loop, clock, log, settings.protection)
+        listener = Listener(loop, box.exports)
+        listener.listen_unix(settings.nbd_socket)
+        endpoint = settings.nbd_endpoint
+        if endpoint is not None:
+            listener.listen_tcp(endpoint)
+        discovery = _discovery(settings, loop, box)
+        control = ControlServer(loop, settings.service.control_socket, box)
+
+        async def close() -> None:
+            discovery.close()
+            control.close()
+            await listener.close()
+            await box.close()
+
+        def stop() -> None:
+            log.emit(events.SERVICE_STOPPED, reason="it was told to")
+            Task(close()).when_finished(loop.stop)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.post_from_thread(stop))
+        log.emit(events.SERVICE_STARTED, release=__version__)
+        loop.run()
+        log.close()
+
+
+def _discovery(settings: Settings, loop: Loop, box: Box) -> Discovery:
+    directory = settings.disks.directory
+    if directory is not None:
+        return DiskDirectory(loop, box.bays, directory)
+    return BlockDevices(loop, box.bays)

@@ -1,0 +1,1 @@
+"""The interfaces of the engine, played: for the simulator, for laptops, for tests."""

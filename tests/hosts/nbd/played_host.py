@@ -1,0 +1,163 @@
+"""The other end of a session: options and requests as bytes, replies taken apart again."""
+
+import struct
+from dataclasses import dataclass, field
+
+from appliance.cdp.memory import BufferPool
+from appliance.hosts.nbd import wire
+from appliance.hosts.nbd.budget import Budget
+from appliance.hosts.nbd.exports import Exports
+from appliance.hosts.nbd.session import Session
+
+Reply = tuple[int, bytes]
+"""Type and data of the reply to an option."""
+
+
+def string(text: str | bytes) -> bytes:
+    raw = text.encode() if isinstance(text, str) else text
+    return wire.LENGTH.pack(len(raw)) + raw
+
+
+def option(number: int, data: bytes = b"") -> bytes:
+    return wire.OPTION.pack(wire.OPTION_MAGIC, number, len(data)) + data
+
+
+def info_or_go(number: int, name: str, *wanted: int) -> bytes:
+    data = string(name) + struct.pack(f">H{len(wanted)}H", len(wanted), *wanted)
+    return option(number, data)
+
+
+def request(
+    command: int,
+    offset: int = 0,
+    length: int = 0,
+    *,
+    cookie: int = 1,
+    flags: int = 0,
+    payload: bytes = b"",
+) -> bytes:
+    header = wire.REQUEST.pack(wire.REQUEST_MAGIC, flags, command, cookie, offset, length)
+    return header + payload
+
+
+def write(offset: int, payload: bytes, *, cookie: int = 1, flags: int = 0) -> bytes:
+    return request(
+        wire.COMMAND_WRITE, offset, len(payload), cookie=cookie, flags=flags, payload=payload
+    )
+
+
+def read(offset: int, length: int, *, cookie: int = 1, flags: int = 0) -> bytes:
+    return request(wire.COMMAND_READ, offset, length, cookie=cookie, flags=flags)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a request."""
+
+    error: int = 0
+    data: bytes = b""
+    message: str = ""
+
+
+@dataclass
+class PlayedHost:
+    """A session and what it said.  `reads` keeps the lengths of READs asked, by cookie."""
+
+    exports: Exports
+    budget: Budget = field(default_factory=lambda: Budget(lambda: None))
+    pool: BufferPool = field(default_factory=BufferPool)
+    reads: dict[int, int] = field(default_factory=dict)
+    said: bytearray = field(default_factory=bytearray)
+    rousings: int = 0
+
+    def __post_init__(self) -> None:
+        self.session = Session(self.exports, self.budget, self.pool, self._roused)
+
+    def _roused(self) -> None:
+        self.rousings += 1
+
+    def tell(self, data: bytes) -> int:
+        """Send as much of `data` as the session reads; how much that was."""
+        sent = 0
+        while sent < len(data):
+            space = self.session.receive_buffer()
+            if not space:
+                break
+            count = min(len(space), len(data) - sent)
+            space[:count] = data[sent : sent + count]
+            sent += count
+            self.session.received(count)
+        return sent
+
+    def settle(self, at_most: int = 1 << 30) -> None:
+        """Take up to `at_most` bytes of replies, as the listener would."""
+        while at_most and (chunks := self.session.output()):
+            data = b"".join(chunks)[:at_most]
+            at_most -= len(data)
+            self.said += data
+            self.session.sent(len(data))
+        if self.session.stalled:
+            self.session.proceed()
+
+    def take(self, count: int) -> bytes:
+        self.settle()
+        assert len(self.said) >= count, f"{count} bytes wanted, {len(self.said)} came"
+        taken = bytes(memoryview(self.said)[:count])
+        del self.said[:count]
+        return taken
+
+    def greet(self, flags: int = wire.FIXED_NEWSTYLE | wire.NO_ZEROES) -> None:
+        magic, options, server_flags = wire.GREETING.unpack(self.take(wire.GREETING.size))
+        assert (magic, options) == (wire.GREETING_MAGIC, wire.OPTION_MAGIC)
+        assert server_flags == wire.FIXED_NEWSTYLE | wire.NO_ZEROES
+        self.tell(wire.CLIENT_FLAGS.pack(flags))
+
+    def ask(self, number: int, data: bytes = b"") -> list[Reply]:
+        """Send an option and collect its replies."""
+        self.tell(option(number, data))
+        return self.replies(number)
+
+    def replies(self, number: int) -> list[Reply]:
+        """The replies to an option, to the last: an acknowledgement or an error."""
+        replies: list[Reply] = []
+        while not replies or not (
+            replies[-1][0] == wire.REPLY_ACK or replies[-1][0] & wire.REPLY_ERROR
+        ):
+            header = wire.OPTION_REPLY.unpack(self.take(wire.OPTION_REPLY.size))
+            assert header[:2] == (wire.OPTION_REPLY_MAGIC, number)
+            replies.append((header[2], self.take(header[3])))
+        return replies
+
+    def go(self, name: str, structured: bool = False) -> None:
+        """Greet and enter transmission."""
+        self.greet()
+        if structured:
+            assert self.ask(wire.OPTION_STRUCTURED_REPLY) == [(wire.REPLY_ACK, b"")]
+        self.tell(info_or_go(wire.OPTION_GO, name))
+        assert self.replies(wire.OPTION_GO)[-1] == (wire.REPLY_ACK, b"")
+
+    def answers(self) -> list[tuple[int, Answer]]:
+        """Cookie and answer of each whole reply that came, in the order of arrival."""
+        self.settle()
+        found: list[tuple[int, Answer]] = []
+        while self.said:
+            (magic,) = wire.LENGTH.unpack_from(self.said)
+            found.append(self._simple() if magic == wire.SIMPLE_MAGIC else self._chunk())
+        return found
+
+    def _simple(self) -> tuple[int, Answer]:
+        magic, error, cookie = wire.SIMPLE_REPLY.unpack(self.take(wire.SIMPLE_REPLY.size))
+        assert magic == wire.SIMPLE_MAGIC
+        length = self.reads.get(cookie, 0) if not error else 0
+        return cookie, Answer(error, self.take(length))
+
+    def _chunk(self) -> tuple[int, Answer]:
+        magic, flags, kind, cookie, length = struct.unpack(">IHHQI", self.take(20))
+        assert (magic, flags) == (wire.STRUCTURED_MAGIC, wire.CHUNK_DONE)
+        body = self.take(length)
+        if kind == wire.CHUNK_OFFSET_DATA:
+            return cookie, Answer(0, body[8:])
+        assert kind == wire.CHUNK_ERROR
+        error, message_length = struct.unpack_from(">IH", body)
+        assert message_length == length - 6
+        return cookie, Answer(error, message=body[6:].decode())

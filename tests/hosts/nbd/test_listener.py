@@ -1,0 +1,200 @@
+"""Sockets: where the server listens, whom it refuses, and what is left when hosts go."""
+
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from appliance.config import TcpEndpoint
+from appliance.errors import BadSettings
+from appliance.hosts.nbd import listener, wire
+from appliance.hosts.nbd.exports import Exports
+from appliance.hosts.nbd.listener import Listener
+from appliance.loop import Loop
+from tests.hosts.nbd.memory_target import PlayedSource
+from tests.hosts.nbd.played_host import info_or_go, read, request, write
+from tests.hosts.nbd.served import Served, serve
+
+SIMPLE_OK = wire.SIMPLE_REPLY.pack(wire.SIMPLE_MAGIC, 0, 1)
+
+
+def receive(peer: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = peer.recv(min(count - len(data), 1 << 20))
+        assert piece, f"closed after {len(data)} of {count} bytes"
+        data += piece
+    return data
+
+
+def connect(served: Served) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(20)
+    peer.connect(str(served.socket))
+    return peer
+
+
+def ask(peer: socket.socket, name: str) -> int:
+    """Go through the handshake; the type of the last reply."""
+    receive(peer, wire.GREETING.size)
+    peer.sendall(wire.CLIENT_FLAGS.pack(3) + info_or_go(wire.OPTION_GO, name))
+    while True:
+        _, _, kind, length = wire.OPTION_REPLY.unpack(receive(peer, wire.OPTION_REPLY.size))
+        receive(peer, length)
+        if kind != wire.REPLY_INFO:
+            return int(kind)
+
+
+def enter(served: Served, name: str = "finance") -> socket.socket:
+    """A socket that is past its handshake."""
+    peer = connect(served)
+    assert ask(peer, name) == wire.REPLY_ACK
+    return peer
+
+
+def test_the_unix_socket_is_for_owner_and_group(served: Served) -> None:
+    assert stat.S_IMODE(served.socket.stat().st_mode) == 0o660
+
+
+def test_the_socket_is_gone_after_close(tmp_path: Path) -> None:
+    with serve(tmp_path) as served:
+        path = served.socket
+        assert path.is_socket()
+    assert not path.exists()
+
+
+def test_a_dead_socket_is_replaced_and_a_living_one_respected(tmp_path: Path) -> None:
+    path = tmp_path / "nbd.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with serve(tmp_path) as served:
+        enter(served).close()
+        with Loop() as loop, pytest.raises(BadSettings, match=r"nbd\.sock"):
+            Listener(loop, Exports(PlayedSource())).listen_unix(path)
+        enter(served).close()
+
+
+@pytest.mark.parametrize("name", ["missing/nbd.sock", "x" * 200, "file"])
+def test_a_path_that_cannot_be_a_socket_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    with Loop() as loop, pytest.raises(BadSettings, match="NBD socket"):
+        Listener(loop, Exports(PlayedSource())).listen_unix(tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::"])
+def test_tcp_beyond_loopback_is_refused(address: str) -> None:
+    with Loop() as loop, pytest.raises(BadSettings, match="loopback"):
+        Listener(loop, Exports(PlayedSource())).listen_tcp(TcpEndpoint(address, 10809))
+
+
+def test_a_taken_tcp_port_is_refused(served: Served) -> None:
+    with Loop() as loop, pytest.raises(BadSettings, match="in use"):
+        Listener(loop, Exports(PlayedSource())).listen_tcp(served.endpoint)
+
+
+def test_connections_are_limited(tmp_path: Path) -> None:
+    with serve(tmp_path, connection_limit=2) as served:
+        first, second = enter(served), enter(served)
+        with connect(served) as third:
+            assert third.recv(1) == b""
+        first.close()
+        served.wait_until(lambda: served.listener.connections == 1)
+        enter(served).close()
+        second.close()
+
+
+def test_a_batch_is_answered(served: Served) -> None:
+    with enter(served) as peer:
+        peer.sendall(b"".join(write(n * 4096, bytes([n]) * 4096) for n in range(32)))
+        assert receive(peer, 32 * 16) == SIMPLE_OK * 32
+    assert served.targets["finance"].bytes[31 * 4096] == 31
+
+
+def test_disc_answers_first_and_then_closes(served: Served) -> None:
+    with enter(served) as peer:
+        peer.sendall(read(0, 4 << 20) + request(wire.COMMAND_DISC))
+        assert receive(peer, 16 + (4 << 20)) == SIMPLE_OK + bytes(4 << 20)
+        assert peer.recv(1) == b""
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n" * 4, os.urandom(4096)])
+def test_garbage_closes_the_connection(served: Served, data: bytes) -> None:
+    with enter(served) as peer:
+        peer.sendall(data)
+        with pytest.raises((AssertionError, ConnectionResetError)):
+            receive(peer, 1)
+    with connect(served) as peer:
+        peer.sendall(b"\xff" * 64)
+        with pytest.raises((AssertionError, ConnectionResetError)):
+            receive(peer, 100)
+
+
+def test_a_host_that_vanishes_leaves_nothing_behind(served: Served) -> None:
+    for unsent in (write(0, bytes(1 << 20))[:-1], read(0, 32 << 20) * 4, b"\x25"):
+        peer = enter(served)
+        peer.sendall(unsent)
+        peer.close()
+    served.wait_until(lambda: served.listener.connections == 0)
+    assert served.listener.budget.used == 0
+
+
+def test_a_host_that_reads_no_answers_is_not_read_either(served: Served) -> None:
+    target = served.targets["finance"]
+    with enter(served) as peer:
+        peer.settimeout(0.2)
+        asked = read(0, 1 << 20) * 100_000
+        with pytest.raises(TimeoutError):
+            peer.sendall(asked)
+        assert target.pool.most <= served.listener.budget.share
+        with enter(served) as other:
+            other.sendall(write(0, b"x" * 512))
+            assert receive(other, 16) == SIMPLE_OK
+
+
+def test_disconnect_closes_the_sockets_and_admit_opens_again(served: Served) -> None:
+    peer, other = enter(served, "finance"), enter(served, "mail")
+    emptied = threading.Event()
+
+    def disconnect() -> None:
+        served.exports.disconnect("finance", "a restore").when_finished(emptied.set)
+
+    served.on_loop(disconnect)
+    assert emptied.wait(10)
+    assert peer.recv(1) == b""
+    with connect(served) as refused:
+        assert ask(refused, "finance") == wire.REPLY_ERROR_UNKNOWN
+    served.on_loop(lambda: served.exports.admit("finance"))
+    enter(served, "finance").close()
+    other.sendall(write(0, bytes(4096)))
+    assert receive(other, 16) == SIMPLE_OK
+    peer.close()
+    other.close()
+
+
+def test_hosts_that_overstay_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 3)
+    monkeypatch.setattr(listener, "LINGER_SECONDS", 3)
+    monkeypatch.setattr(listener, "STALL_SECONDS", 3)
+    with serve(tmp_path) as served:
+        with connect(served) as silent:
+            receive(silent, wire.GREETING.size)
+            assert silent.recv(1) == b"", "no handshake in time"
+        with enter(served) as deaf:
+            deaf.sendall(read(0, 32 << 20) + request(wire.COMMAND_DISC))
+            served.wait_until(lambda: served.listener.connections == 0)
+        with enter(served) as patient, enter(served) as first, enter(served) as second:
+            # Two hosts take all of the budget and stop in the middle of their payloads.
+            for hoarder in (first, second):
+                hoarder.sendall(write(0, bytes(32 << 20)) + write(0, bytes(32 << 20))[:512000])
+                receive(hoarder, 16)
+            with enter(served) as third, enter(served) as fourth:
+                for hoarder in (third, fourth):
+                    hoarder.sendall(write(0, bytes(32 << 20))[:512000])
+                served.wait_until(lambda: served.listener.budget.used == 128 << 20)
+                patient.sendall(write(0, bytes(4096)))
+                assert receive(patient, 16) == SIMPLE_OK
