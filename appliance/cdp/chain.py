@@ -21,8 +21,8 @@ class Chain:
     `maps` are the closed ones; `present` is open or None while nothing is
     journaled.  Points from `incomplete_from` on, unless 0, await the end of a
     resync.  Write numbers between two maps were never handed out, or lost in a
-    crash: no point is there either.  `restoring` is (point, first write of the restore) of a restore
-    that has not ended.
+    crash: no point is there either.  `restoring` is (point, first write of the
+    restore) of a restore that has not ended.
     """
 
     next_write: int = 1

@@ -31,6 +31,8 @@ from appliance.cdp.superblock import Superblock
 from appliance.errors import DiskFailed, FormatDamaged, NoRoom
 
 SLOTS = 2
+ACK_POLICIES = 2
+"""Acknowledged by both disks, or by the primary; see `write_path.Ack`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,15 @@ def encode(
     return header + body.ljust(pages(len(body)), b"\0")
 
 
+_SAME_NAME = (
+    *("id", "first_write", "last_write", "opened", "closed", "payload_bytes", "records"),
+    *("before_crc", "epoch", "index_crc", "kind", "order", "suspect", "indexed"),
+)
+"""Fields of a row that are the map's attributes of the same name."""
+
+
 def _fill_row(row: Any, delta_map: DeltaMap) -> None:
-    for name in (
-        "id first_write last_write opened closed payload_bytes records before_crc"
-        " epoch index_crc kind order suspect indexed"
-    ).split():
+    for name in _SAME_NAME:
         row[name] = getattr(delta_map, name)
     row["entries"], row["marks"] = delta_map.entry_count, delta_map.mark_count
     row["record_segments"] = len(delta_map.record_segments)
@@ -164,6 +170,8 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
     named = {segment for delta_map in chain.maps for segment in delta_map.segments}
     if header.tail_segment >= superblock.segment_count or header.tail_segment in named:
         raise FormatDamaged(what=what, reason=f"its tail lies in segment {header.tail_segment}")
+    if header.ack >= ACK_POLICIES:
+        raise FormatDamaged(what=what, reason=f"policy {header.ack} does not exist")
     counters = ("number", "epoch", "next_write", "next_map", "next_order", "elapsed")
     behind = max(chain.newest_write, chain.maps[-1].id if chain.maps else 0)
     if max(behind, *(header[name] for name in counters)) >= format.NUMBER_LIMIT:

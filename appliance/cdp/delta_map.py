@@ -83,7 +83,8 @@ class DeltaMap:
         payload: int,
     ) -> None:
         """Take the packed entries of one record, whose locations are absolute."""
-        assert self._entries is not None and self._marks is not None
+        assert self._entries is not None
+        assert self._marks is not None
         self._entries += entries
         self._marks += MARK.pack(last_write, wall, clock_epoch)
         self.entry_count += len(entries) // ENTRY.size

@@ -98,6 +98,10 @@ def _whole(superblock: Superblock, raw: bytes | None, magic: bytes, what: str) -
     return raw
 
 
+UNSETTLED = 1 << 63
+"""The last write of an intent that an earlier life left: no flush retires it, only recovery."""
+
+
 class DirtyRegionLog:
     """The log of one volume.
 
@@ -130,20 +134,24 @@ class DirtyRegionLog:
 
     @property
     def crowded(self) -> bool:
-        """Retire some soon: three quarters of a slot are in use."""
-        return len(self.active) > self.capacity * 3 // 4
+        """Retire some soon: nearly all of a slot is in use."""
+        return len(self.active) > self.capacity - self.capacity // 64
+
+    @property
+    def enough(self) -> int:
+        """Intents that stay in a retirement under load: a region that was written will be again."""
+        return self.capacity * 3 // 4
 
     def retire(self, stable_write: int, keep: int = 0) -> None:
-        """Drop intents whose last write is at most `stable_write`, the oldest first.
+        """Drop intents with no write behind `stable_write`, the oldest first, down to `keep`.
 
         The caller flushed both disks after that write had completed on both.
-        `keep` retirable ones stay: a region that was written will be again.
         """
+        self.stable_write = max(self.stable_write, stable_write)
         retirable = sorted(
             (last, region) for region, last in self.active.items() if last <= stable_write
         )
-        self.stable_write = max(self.stable_write, stable_write)
-        for _, region in retirable[: len(retirable) - keep if keep else None]:
+        for _, region in retirable[: max(0, len(self.active) - keep)]:
             del self.active[region]
 
     def write_slot(self, done: Callable[[OSError | None], None]) -> None:
@@ -280,12 +288,15 @@ class DirtyRegionLog:
             with suppress(FormatDamaged):
                 whole.append(decode_slot(self._superblock, raw, "intent slot"))
         damaged = len(slots) - len(whole)
-        # A damaged slot may have raised the ceiling by one step.
-        self.ceiling = max((slot.ceiling for slot in whole), default=0) + damaged * CEILING_STEP
         if whole:
             newest = max(whole, key=lambda slot: slot.sequence)
             self._sequence, self.stable_write = newest.sequence, newest.stable_write
-            self.active = dict.fromkeys(newest.regions, 0)
+            self.ceiling = newest.ceiling
+            self.active = dict.fromkeys(newest.regions, UNSETTLED)
+        if damaged:
+            # A damaged slot may have raised the ceiling by one step.
+            self.ceiling = max((slot.ceiling for slot in whole), default=0)
+            self.ceiling += damaged * CEILING_STEP
         # A damaged slot may also be the newest, whose place is skipped from now on.
         self._sequence += damaged
         return not damaged

@@ -18,6 +18,7 @@ Invariants:
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from errno import EIO, ENODEV, ENOSPC
 from itertools import count
 
@@ -35,7 +36,7 @@ from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.write_path import Ack, Mode, WritePath
-from appliance.errors import EbbtideError, FormatDamaged, JobRunning, VolumeNotReady
+from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, JobRunning, VolumeNotReady
 
 HOUSEKEEPING_SECONDS = 1.0
 ROOM_PATIENCE_SECONDS = 5.0
@@ -67,12 +68,14 @@ class Lifecycle:
         self._orders = orders
         self._job_numbers = job_numbers
         self._log_is_whole = False
+        self._unsettled = 0
         self._housekeeper: Timer | None = None
         self._chores: Task[None] | None = None
         self._patience: Timer | None = None
         self._losing: Task[None] | None = None
         self._retiring: Completion[None] | None = None
         self._waiting_for_room = False
+        self._attaching = False
         self._seen_write = -1
         self.on_secondary_lost: Callable[[Disk], None] = lambda disk: None
         self.on_primary_lost: Callable[[Disk], None] = lambda disk: None
@@ -87,8 +90,10 @@ class Lifecycle:
         """
         volume = self.volume
         volume.service = Service.RECOVERING
+        began = self._clock.monotonic_ns()
         try:
             self._log_is_whole = await volume.log.load()
+            self._unsettled = len(volume.log.active)
             if secondary is None:
                 await self._start_tracking()
             else:
@@ -101,6 +106,13 @@ class Lifecycle:
         if chain is not None and chain.restoring is not None:
             await self._finish_restore(chain.restoring[0])
         volume.service = Service.ONLINE
+        if self._unsettled:
+            self._emit(
+                events.VOLUME_RECOVERED,
+                volume=volume.name,
+                seconds=round((self._clock.monotonic_ns() - began) / 1e9, 3),
+                regions=self._unsettled,
+            )
         self._emit(events.VOLUME_ONLINE, volume=volume.name, state=volume.protection.value)
         self._tick()
         self._continue_syncing()
@@ -125,11 +137,16 @@ class Lifecycle:
 
     async def attach(self, secondary: Disk) -> None:
         """The secondary is back: read its media, and resync what differs."""
-        if self.volume.protection is not Protection.TRACKING or self.volume.secondary is not None:
+        tracking = self.volume.protection is Protection.TRACKING
+        if not tracking or self.volume.secondary is not None or self._attaching:
             raise VolumeNotReady(
                 volume=self.volume.name, state=self.volume.state, reason="it has its secondary"
             )
-        await self._attach(secondary, first=False)
+        self._attaching = True
+        try:
+            await self._attach(secondary, first=False)
+        finally:
+            self._attaching = False
         self._continue_syncing()
 
     async def _attach(self, secondary: Disk, first: bool) -> None:
@@ -269,13 +286,16 @@ class Lifecycle:
         await path.drain()
         path.pause()
         await path.drain()
-        if volume.history is not None:
-            volume.history.journal.close_map()
+        history = volume.history
+        if history is not None:
+            history.journal.close_map()
             await recovery.flush_both(path)
+        if history is not None and volume.history is history:  # not lost meanwhile
             volume.log.active.clear()
-            volume.log.stable_write = volume.history.chain.newest_write
-            volume.log.ceiling = path.next_write
-            await volume.history.checkpoint()
+            volume.log.stable_write = history.chain.newest_write
+            with suppress(DiskFailed):  # the next start follows the stream instead
+                await history.checkpoint()
+        volume.log.ceiling = path.next_write
         await recovery.write_slot(volume.log)
 
     def secondary_gone(self) -> None:
@@ -311,7 +331,7 @@ class Lifecycle:
         volume = self.volume
         if self._chores is not None and not self._chores.finished:
             return
-        if volume.history is None or not volume.is_journaling and not self._waiting_for_room:
+        if volume.history is None or (not volume.is_journaling and not self._waiting_for_room):
             return
         self._chores = Task(self._keep_house())
         self._chores.when_finished(self._chores_done)
@@ -319,8 +339,11 @@ class Lifecycle:
     async def _keep_house(self) -> None:
         volume, history, path = self.volume, self.volume.history, self.volume.path
         assert history is not None and path is not None
+        floor = history.chain.floor
         while retention.is_low(history) and await retention.fold(history):
             self._room_came()
+        if history.chain.floor != floor:
+            self._emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)
         await history.write_indexes()
         idle = path.completed_write == self._seen_write
         self._seen_write = path.completed_write
@@ -341,7 +364,7 @@ class Lifecycle:
     def _crowded(self) -> None:
         assert self.volume.path is not None
         if self._retiring is None or self._retiring.finished:
-            self._retiring = self.volume.path.retire()
+            self._retiring = self.volume.path.retire(self.volume.log.enough)
 
     def _no_room(self) -> None:
         """The journal is full up to the reserve: fold at once, and wait for it only so long."""
@@ -408,6 +431,9 @@ class Lifecycle:
         await self._seal_sync()
 
     async def _resync(self, job: Job) -> None:
+        # Flush and retire first: what is settled need not be listed, nor looked at.
+        assert self.volume.path is not None
+        await self.volume.path.retire()
         await self._synchroniser.resync(job)
         await self._seal_sync()
 
@@ -428,6 +454,13 @@ class Lifecycle:
                     self._clock.wall_ns(),
                 )
                 chain.add_gap(gap)
+                self._emit(
+                    events.GAP_OPENED,
+                    volume=volume.name,
+                    from_write=gap.from_write,
+                    to_write=gap.to_write,
+                    reason=gap.reason,
+                )
                 chain.incomplete_from = 0
             if not chain.baseline_whole:
                 chain.baseline_whole = True
@@ -443,13 +476,16 @@ class Lifecycle:
         self._emit(events.VOLUME_PROTECTED, volume=volume.name)
 
     def synchronise(self, kind: JobKind) -> Job:
-        """`full` compares and repairs everything, `verify` compares and reports."""
+        """`resync` looks only at what may differ, `full` compares and repairs everything,
+        `verify` compares and reports."""
         volume = self.volume
         volume.require_history()
         if volume.protection is not Protection.PROTECTED:
             raise VolumeNotReady(
                 volume=volume.name, state=volume.state, reason="it is being synchronised already"
             )
+        if kind == "resync":
+            return self._run(kind, self._resync)
         only_report = kind == "verify"
         return self._run(kind, lambda job: self._synchroniser.scan(job, only_report))
 
@@ -483,7 +519,9 @@ class Lifecycle:
         history = volume.require_history()
         assert volume.path is not None
         volume.closed_to_hosts = True
+        hold = history.hold(planned.point.write, None)
         try:
+            history.chain.check_restorable(planned.point.write, planned.point.text)
             # What hosts wrote since the plan was made is put back as well.
             await volume.path.drain()
             planned = await restore.plan(history, planned.point, volume.sector)
@@ -491,6 +529,7 @@ class Lifecycle:
             before = volume.path.next_write - 1
             await restore.run(history, volume.path, planned, job)
         finally:
+            history.let_go(hold)
             volume.closed_to_hosts = False
         self._emit(events.RESTORED, volume=volume.name, point=planned.point.text, write=before)
 

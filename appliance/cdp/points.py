@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from appliance.errors import BadPoint
 
 _AGO = re.compile(r"-(\d{1,9})(s|m|h|d|w)\Z")
+_NANOSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -112,8 +113,10 @@ def parse(text: str, now_ns: int) -> ByTime | ByName | ByWrite:
         raise BadPoint(point=text, reason="it is neither a time, a snapshot nor a write") from error
     if moment.tzinfo is None:
         raise BadPoint(point=text, reason="the time zone is missing (Z for UTC)")
-    # In whole microseconds: a float of seconds would be off by some.
-    return ByTime((moment - _EPOCH) // timedelta(microseconds=1) * 1000)
+    # In whole numbers, and to the nanosecond: a printed time names the very write it stands by.
+    below = _NANOSECONDS.search(text)
+    rest = int(below[1].ljust(3, "0")) if below else 0
+    return ByTime((moment - _EPOCH) // timedelta(microseconds=1) * 1000 + rest)
 
 
 def _duration_ns(text: str, ago: re.Match[str]) -> int:

@@ -1,4 +1,4 @@
-"""When the primary does not give a block: the secondary does, where the two are known to be in sync.
+"""When the primary does not give a block: the secondary does, where both are known to agree.
 
 They are, outside the out-of-sync bitmap, once no write to the block is under
 way: everything acknowledged is on both.  While the primary still serves, what
@@ -6,10 +6,11 @@ was read is put back on it by an ordered write, under the range's lock, so that
 a drive can map the bad sector away.
 """
 
+from appliance import events
+from appliance.cdp import disk_io
 from appliance.cdp.interfaces import BLOCK, READ, WRITE, HostRequest
 from appliance.cdp.memory import Buffer
 from appliance.cdp.point_reader import PointReader
-from appliance.cdp import disk_io
 from appliance.cdp.tasks import Completion
 from appliance.cdp.volume import Volume
 from appliance.errors import DiskFailed, EbbtideError
@@ -42,6 +43,7 @@ async def _read(volume: Volume, offset: int, length: int) -> Buffer | None:
     try:
         return await (await _newest(volume)).read(offset, length)
     except EbbtideError:
+        volume.emit(events.READ_LOST, volume=volume.name, offset=offset, length=length)
         return None
 
 
@@ -73,5 +75,6 @@ async def _put_back(volume: Volume, good: Buffer, offset: int, length: int) -> N
             )
             path.write(request, inside_lock=True)
             await written
+            volume.emit(events.READ_REPAIRED, volume=volume.name, offset=offset + at, length=size)
         finally:
             scratch.release()

@@ -13,18 +13,20 @@ from appliance.cdp import disk_io
 from appliance.cdp.extents import Extents, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import SECTOR, WRITE, Disk, HostRequest
+from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk, HostRequest
 from appliance.cdp.jobs import Job
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.points import Point
 from appliance.cdp.recovery import flush_both
+from appliance.cdp.retention import reserve
 from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.write_path import WritePath
-from appliance.cdp.retention import reserve
 from appliance.errors import DiskFailed, NoRoom
 
 STEP = 1 << 20
+CRASHES = 4
+"""Segments left for what crashes in the middle of a restore cost."""
 AHEAD = 8
 """Steps read or written at once."""
 
@@ -44,8 +46,8 @@ class RestorePlan:
 
     @property
     def blocks(self) -> int:
-        """Extents that are written."""
-        return len(self.extents.starts)
+        """Blocks of 4 KiB that are touched."""
+        return widen(self.extents, BLOCK // SECTOR).total * SECTOR // BLOCK
 
 
 async def plan(history: History, point: Point, sector: int) -> RestorePlan:
@@ -63,7 +65,7 @@ def check_room(history: History, planned: RestorePlan) -> None:
     above = sum(len(m.segments) for m in history.chain.maps_after(planned.point.write))
     # A block may take a record of its own, with a header and padding, and records leave
     # segments part empty.
-    needed = (planned.bytes + planned.blocks * 2 * PAGE) * 4 // 3 // size + 2
+    needed = (planned.bytes + planned.blocks * 2 * PAGE) * 4 // 3 // size + CRASHES
     if above + needed + reserve(history.superblock.segment_count) > history.segments.count:
         raise NoRoom(
             reason=f"the restore writes {planned.bytes} bytes, and the history"
@@ -81,6 +83,7 @@ async def run(
     """
     point = planned.point
     hold = history.hold(point.write, None)
+    kept, path.reserve = path.reserve, 0
     try:
         if history.chain.restoring is None:
             history.chain.restoring = (point.write, path.next_write)
@@ -94,6 +97,7 @@ async def run(
         history.chain.restoring = None
         await history.checkpoint()
     finally:
+        path.reserve = kept
         history.let_go(hold)
 
 

@@ -119,7 +119,8 @@ def plan(
     if end < 2 * TAIL:
         raise DiskTooSmall(disk=primary.identity.id, size=primary.size, needed=2 * TAIL)
     region = region_size or _region_size(end)
-    bitmap_pages = -(-(-(-end // region)) // format.REGIONS_PER_PAGE)
+    regions = -(-end // region)
+    bitmap_pages = -(-regions // format.REGIONS_PER_PAGE)
     bitmap_offset = end - TAIL - bitmap_pages * PAGE
     align = PAGE if secondary.size < SMALL else 1 << 20
     last = secondary.size // PAGE * PAGE - PAGE
@@ -166,9 +167,14 @@ def plan(
 
 
 def _region_size(size: int) -> int:
-    """At least 64 KiB, and few enough regions that a thousand of them mean something."""
+    """64 KiB to 1 MiB, so that one slot of intents covers as much of the volume as it can.
+
+    Beyond a tebibyte regions grow, to keep the bitmap small.
+    """
     region = 64 << 10
-    while region < 1 << 20 and size // region > 4096 or size // region > 1 << 20:
+    while (
+        region < 1 << 20 and size // region > format.INTENT_CAPACITY
+    ) or size // region > 1 << 20:
         region *= 2
     return region
 

@@ -96,6 +96,10 @@ class Task(Completion[T]):
                 self._waiting_for = None
                 self._step()
 
+    def _wait_for(self, completion: Completion[Any]) -> None:
+        self._waiting_for = completion
+        completion.when_finished(lambda: self._resume(completion))
+
     def _resume(self, completion: Completion[Any]) -> None:
         if self._waiting_for is completion:  # not if it was cancelled meanwhile
             self._waiting_for = None
@@ -116,8 +120,7 @@ class Task(Completion[T]):
                 self.fail(error)
                 return
             if not completion.finished:
-                self._waiting_for = completion
-                completion.when_finished(lambda: self._resume(completion))
+                self._wait_for(completion)
                 return
 
 

@@ -33,6 +33,7 @@ class View:
     @classmethod
     async def open(cls, history: History, point: Point, sector: int, post: Post) -> "View":
         """Make the PIT map and hold the point."""
+        history.chain.check_restorable(point.write, point.text)  # since it was resolved
         pit_map = await history.pit_map(point.write)
         return cls(history, history.reader(pit_map), point, sector, post)
 
@@ -74,5 +75,9 @@ class View:
         try:
             request.buffer = await self._reader.read(request.offset, request.length)
         except EbbtideError:
-            request.error = ESTALE if self.given_up else EIO
+            request.error = EIO
+        if self.given_up:
+            # A fold may have written over the base image while it was read.
+            request.error = ESTALE
+            request.release()
         request.done(request)

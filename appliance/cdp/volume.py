@@ -55,7 +55,7 @@ class Protection(Enum):
     PROTECTED = "protected"
 
 
-async def _no_rescue(offset: int, length: int) -> Buffer | None:
+async def _no_rescue(_offset: int, _length: int) -> Buffer | None:
     return None
 
 

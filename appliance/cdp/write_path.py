@@ -272,7 +272,13 @@ class WritePath:
 
     def _start(self, group: Group) -> None:
         """Make the intent durable, or the regions known as out of sync; then issue."""
+        rising = self.next_write + CEILING_STEP // 2 > self._log.ceiling
+        if rising:
+            self._log.ceiling = self.next_write + CEILING_STEP
         if self.mode == Mode.TRACKING:
+            if rising:
+                self._log.write_slot(lambda error: self._numbers_reserved(group, error))
+                return
             regions = self._regions(group)
             if all(self._log.is_out_of_sync(region) for region in regions):
                 self._issue(group)
@@ -288,12 +294,9 @@ class WritePath:
             # Everything before this group is complete, so a flush of both retires it.
             self.flush_both(lambda ok: self._start_after_retirement(group, ok))
             return
-        rising = self.next_write + CEILING_STEP // 2 > self._log.ceiling
         if len(active) == known and not rising:
             self._issue(group)
             return
-        if rising:
-            self._log.ceiling = self.next_write + CEILING_STEP
         self._log.write_slot(lambda error: self._intent_written(group, error))
 
     def _regions(self, group: Group) -> set[int]:
@@ -312,7 +315,7 @@ class WritePath:
         if self._starting is not group:
             return
         if ok and self._journals:
-            self._log.retire(self.stable_write)
+            self._log.retire(self.stable_write, self._log.enough)
             if len(self._log.active) > self._log.capacity:
                 # Under PRIMARY, what lags holds its regions: try again behind it.
                 self._post.after(0.001, lambda: self._start_after_retirement(group, True))
@@ -320,6 +323,12 @@ class WritePath:
             self._log.write_slot(lambda error: self._intent_written(group, error))
         elif not ok:
             self._refuse(group)
+
+    def _numbers_reserved(self, group: Group, error: OSError | None) -> None:
+        if error is None and self._starting is group:
+            self._start(group)
+        else:
+            self._intent_written(group, error)
 
     @property
     def _journals(self) -> bool:
@@ -638,13 +647,13 @@ class WritePath:
             self._posted = True
             self._post.post(self._start_next)
 
-    def retire(self) -> Completion[None]:
+    def retire(self, keep: int = 0) -> Completion[None]:
         """Flush both disks and drop the intents that this settles; write that down if idle."""
         finished: Completion[None] = Completion()
 
         def flushed(ok: bool) -> None:
             if ok and self.mode == Mode.JOURNALING:
-                self._log.retire(self.stable_write)
+                self._log.retire(self.stable_write, keep)
                 if not (self._starting or self._issued or self._queue or self._retiring):
                     self._retiring = True
                     self._log.write_slot(written)

@@ -76,7 +76,7 @@ def _identity(place: Path, node: str, properties: Mapping[str, str]) -> DiskIden
     """The disk's label; None if this is no disk of ours to look at."""
     backing = backing_file(place)
     if backing is not None:
-        if backing.startswith("/dev/"):  # a disk in disguise
+        if Path(backing).is_block_device():  # a disk in disguise
             return None
         return DiskIdentity(printable(Path(backing).stem), node, model="loop device")
     hardware = place / "device"

@@ -225,7 +225,8 @@ class Box:
 
     def _secondary_lost(self, slot: Slot, disk: Disk) -> None:
         if disk.fenced:
-            self.emit(events.DISK_FAILED, disk=disk.identity.id, reason="it was fenced")
+            seconds = self._settings.disk_deadline_seconds
+            self.emit(events.DISK_FENCED, disk=disk.identity.id, seconds=seconds)
         self._views.drop_all(slot.name)
         self._drop_secondary(slot)
 
@@ -245,7 +246,7 @@ class Box:
             if slot.secondary is bay:
                 slot.secondary = None
 
-    # Operators: looking
+    # What operators look at
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
@@ -281,7 +282,7 @@ class Box:
             raise VolumeNotFound(volume=name)
         return lifecycle
 
-    # Operators: making and unmaking volumes
+    # Making and unmaking volumes
 
     async def protect(self, name: str, primary_id: str, secondary_id: str, consent: bool) -> None:
         _check_name(name)
@@ -313,9 +314,9 @@ class Box:
             self.bays.own(bay, disk)
         slot.primary, slot.secondary = bays
         await self._start(slot, with_secondary=True)
-        self.emit(
-            events.VOLUME_CREATED, volume=name, primary=primary_id, secondary=secondary_id
-        )
+        self.emit(events.VOLUME_CREATED, volume=name, primary=primary_id, secondary=secondary_id)
+        if self._settings.ack == "primary":
+            await self.set_ack(name, self._settings.ack)
         volume = self._lifecycles[name].volume
         if planned.segment_count * planned.segment_size < planned.volume_size:
             volume.alert(
@@ -383,7 +384,7 @@ class Box:
             if bay.disk is not None:
                 bay.disk.close()
 
-    # Operators: acting
+    # What operators do
 
     def synchronise(self, name: str, kind: Literal["full", "resync", "verify"]) -> Job:
         return self._lifecycle(name).synchronise(kind)
@@ -435,5 +436,3 @@ async def _wipe(disk: Disk, ours: Superblock, pool: BufferPool) -> None:
         await disk_io.write_bytes(disk, pool, offset, bytes(format.PAGE), durable=True)
     if ours.role == format.SECONDARY:
         await disk_io.write_bytes(disk, pool, 0, bytes(format.PAGE), durable=True)
-
-

@@ -124,5 +124,3 @@ def _view_export(name: str, view: View, close: Callable[[], None]) -> Export:
     return Export(
         name, f"read-only view of write {view.point.write}", view, on_open=opened, on_close=closed
     )
-
-
