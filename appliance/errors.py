@@ -258,11 +258,11 @@ class BadRequest(EbbtideError):
 
 
 class UnknownCode(EbbtideError):
-    """Codes are EB and three digits for errors, EV and three digits for events."""
+    """Codes are EB and three digits for errors, EV for events, EC for what `check` finds."""
 
     code = "EB603"
     sentence = "there is no code {name}"
-    remedy = "codes stand in front of every error (EB…) and event (EV…)"
+    remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
 class ServiceUnreachable(EbbtideError):

@@ -34,6 +34,8 @@ T = TypeVar("T")
 Action = Callable[[], None]
 
 OFFLOAD_THREADS = 4
+SPIN_SECONDS = 50e-6
+SPIN_RARELY = 63
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
@@ -64,6 +66,8 @@ class Loop:
         self._foreign: deque[Action] = deque()
         """Actions from other threads; appending and popping are atomic."""
         self._threads = ThreadPoolExecutor(OFFLOAD_THREADS, thread_name_prefix="offload")
+        self._spin_pause = self._spin_next = 0
+        """Turns until the next look before sleeping, and how many after that if it is in vain."""
         self._stopping = False
         self._uncaught: Exception | None = None
         self.register(self._wake, self._run_foreign)
@@ -162,7 +166,7 @@ class Loop:
         if seconds >= 0 and not 0 <= wait <= seconds:
             wait = seconds
         callbacks = self._callbacks
-        for fd, events in self._epoll.poll(wait):
+        for fd, events in self._poll(wait):
             # Looked up for each: a callback may have unregistered another descriptor.
             on_readable, on_writable = callbacks.get(fd, (None, None))
             try:
@@ -187,6 +191,30 @@ class Loop:
         if self._uncaught is not None:
             uncaught, self._uncaught = self._uncaught, None
             raise uncaught
+
+    def _poll(self, wait: float) -> list[tuple[int, int]]:
+        """What is ready; looked for a moment longer before the thread goes to sleep.
+
+        While I/O is under way the next event is tens of microseconds off, about
+        what waking from sleep costs.  A look that was in vain makes the next
+        ones rarer, up to one turn in SPIN_RARELY, so that an idle loop sleeps.
+        """
+        poll = self._epoll.poll
+        ready = poll(0)
+        if ready or not wait:
+            return ready
+        if self._spin_pause:
+            self._spin_pause -= 1
+            return poll(wait)
+        monotonic = time.monotonic
+        end = monotonic() + SPIN_SECONDS
+        while monotonic() < end:
+            ready = poll(0)
+            if ready:
+                self._spin_next = 0
+                return ready
+        self._spin_pause = self._spin_next = min(2 * self._spin_next + 1, SPIN_RARELY)
+        return poll(wait)
 
     def _seconds_to_wait(self) -> float:
         if self._posts:

@@ -5,7 +5,7 @@ that can be restored.  The floor moves first and durably, never into a gap;
 only then is a map below it folded into the base.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from appliance.cdp.delta_map import DeltaMap, covering
 from appliance.cdp.points import Gap, Snapshot
@@ -79,8 +79,7 @@ class Chain:
     def newest_restorable(self) -> int:
         """The newest point that can be restored now."""
         if self.incomplete_from:
-            complete = [m.last_write for m in self.maps if m.last_write < self.incomplete_from]
-            return max(self.floor, *complete) if complete else self.floor
+            return max(self.floor, self.incomplete_from - 1)
         return self.newest_write
 
     def every_gap(self) -> list[Gap]:
@@ -118,6 +117,14 @@ class Chain:
             last = self.gaps.pop()
             gap = Gap(last.from_write, gap.to_write, gap.reason, last.time_ns)
         self.gaps.append(gap)
+
+    def end_gaps(self) -> None:
+        """The primary holds just what the newest point says: that is a point again."""
+        newest = self.newest_write
+        if self.gaps and self.gaps[-1].to_write >= newest:
+            last = self.gaps.pop()
+            if last.from_write < newest:
+                self.gaps.append(replace(last, to_write=newest - 1))
 
     def raise_floor(self, write: int, time_ns: int) -> None:
         """Points below are given up; a floor in a gap moves to the gap's end."""

@@ -78,9 +78,8 @@ class ContentsCheck:
                 ]
             )
         except (DiskFailed, FormatDamaged) as error:
-            if isinstance(error, DiskFailed):
-                raise_if_gone(primary, error)
-                raise_if_gone(secondary, error)
+            raise_if_gone(primary, error)
+            raise_if_gone(secondary, error)
             if length <= BLOCK:
                 return EMPTY, await self._blame(primary, offset, length)
         else:

@@ -84,6 +84,7 @@ class HistoryCheck:
             try:
                 found[slot] = await self._checkpoints.read_slot(slot)
             except (FormatDamaged, DiskFailed) as error:
+                raise_if_gone(self._disk, error)
                 damaged[slot] = error.fields["reason"]
         kind = findings.CHECKPOINT_SLOT if found else findings.NO_CHECKPOINT
         for slot, reason in damaged.items():

@@ -211,8 +211,7 @@ class MapCheck:
         try:
             entries, _ = await source.stream.load_index(self._map)
         except (FormatDamaged, DiskFailed) as error:
-            if isinstance(error, DiskFailed):
-                raise_if_gone(source.disk, error)
+            raise_if_gone(source.disk, error)
             self._tell(findings.INDEX_DAMAGED, error.fields["reason"])
             return None
         return entries

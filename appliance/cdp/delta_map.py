@@ -14,6 +14,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from appliance.cdp.extents import Sectors
 from appliance.cdp.format import ENTRY, ENTRY_DTYPE, MARK, MARK_DTYPE, Rows
 
 
@@ -110,6 +111,12 @@ class DeltaMap:
     def remember(self, entries: bytes, marks: bytes) -> None:
         """The entries were read from disk."""
         self._entries, self._marks = bytearray(entries), bytearray(marks)
+
+
+def spans(entries: Rows) -> tuple[Sectors, Sectors]:
+    """First and last (exclusive) sector of each entry."""
+    starts = entries["start"].astype(np.int64)
+    return starts, starts + entries["length"].astype(np.int64)
 
 
 def up_to(entries: Rows, write: int) -> Rows:

@@ -151,9 +151,12 @@ RecordHeader = _sealed(
     "previous_crc" / Int32ul,  # of the record before
     "payload_size" / Int32ul,  # padded to PAGE
     "count" / Int32ul,
-    "reserved" / Bytes(24),
+    "flags" / Int32ul,  # MID_WRITE
+    "reserved" / Bytes(20),
 )
-RECORD_HEADER = struct.Struct("<8sII16sQQQQQqQIIII24x")
+RECORD_HEADER = struct.Struct("<8sII16sQQQQQqQIIIII20x")
+MID_WRITE: Final = 1
+"""A record whose last write goes on in the next record: it ends at no point."""
 
 Entry = construct.Struct(
     "start" / Int64ul,  # on the primary, in sectors

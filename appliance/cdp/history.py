@@ -11,11 +11,13 @@ the floor past it either makes the holder give up or leaves the floor alone.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from appliance.cdp import disk_io, format
 from appliance.cdp.chain import Chain
 from appliance.cdp.checkpoint import Checkpoints, Tail
-from appliance.cdp.delta_map import DeltaMap, from_write, up_to
-from appliance.cdp.extents import Extents, extents
+from appliance.cdp.delta_map import DeltaMap, from_write, spans, up_to
+from appliance.cdp.extents import EMPTY, Extents, extents
 from appliance.cdp.format import Rows
 from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.journal import Journal
@@ -121,18 +123,17 @@ class History:
 
     async def changed_after(self, write: int) -> Extents:
         """What any write behind that point has touched."""
-        rows = [
-            from_write(await self.rows(delta_map), write + 1)
-            for delta_map in self.chain.maps_after(write)
-        ]
-
-        def join() -> Extents:
-            starts = [int(start) for part in rows for start in part["start"]]
-            lengths = [int(length) for part in rows for length in part["length"]]
-            ends = [start + length for start, length in zip(starts, lengths, strict=True)]
-            return extents(starts, ends)
-
-        return await self._post.offload(join)
+        hold = self.hold(write, None)
+        try:
+            rows = [
+                from_write(await self.rows(delta_map), write + 1)
+                for delta_map in self.chain.maps_after(write)
+            ]
+        finally:
+            self.let_go(hold)
+        if not rows:
+            return EMPTY
+        return await self._post.offload(lambda: extents(*spans(np.concatenate(rows))))
 
     def hold(self, write: int, give_up: Callable[[], None] | None) -> Hold:
         """Keep a point restorable until `let_go`, or until `give_up` is called."""

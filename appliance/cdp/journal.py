@@ -40,6 +40,8 @@ HEADROOM = 2 * PAGE
 """Bytes before the payload in a record's memory: a page for a segment's header,
 which is written along with the first record of the segment, and the record's own."""
 
+_BLANK = memoryview(bytes(PAGE))
+
 
 class Journal:
     """Where the next record goes, and what its headers say.
@@ -157,7 +159,7 @@ class Journal:
         for entry in entries:
             pack(memory, at, *entry)
             at += ENTRY.size
-        memory[at:HEADROOM] = bytes(HEADROOM - at)
+        memory[at:HEADROOM] = _BLANK[: HEADROOM - at]
         RECORD_HEADER.pack_into(
             memory,
             PAGE,
@@ -176,6 +178,7 @@ class Journal:
             self._previous_crc,
             payload,
             len(entries),
+            format.MID_WRITE if mid_write else 0,
         )
         self._previous_crc = format.seal_in_place(memory[PAGE:HEADROOM], PAGE)
         present.append(

@@ -462,6 +462,7 @@ class Lifecycle:
                     reason=gap.reason,
                 )
                 chain.incomplete_from = 0
+                chain.end_gaps()
             if not chain.baseline_whole:
                 chain.baseline_whole = True
                 # Not next_write: what has gathered meanwhile is on neither disk.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from appliance.cdp.delta_map import spans
 from appliance.cdp.extents import Extents, Painting, paint
 from appliance.cdp.format import ENTRY_DTYPE, ZEROS, Rows
 
@@ -45,9 +46,7 @@ class PitMap:
         """`entries` in the order of their writes, none behind `write`."""
         self.write = write
         rows = np.concatenate(entries) if entries else np.empty(0, ENTRY_DTYPE)
-        starts = rows["start"].astype(np.int64)
-        ends = starts + rows["length"]
-        painting = paint(starts, ends)
+        painting = paint(*spans(rows))
         # Keep only the entries that are still seen.
         seen = np.zeros(len(rows), bool)
         seen[painting.rows] = True

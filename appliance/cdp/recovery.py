@@ -14,12 +14,13 @@ depend on how much history there is.
 """
 
 from appliance.cdp.checkpoint import Checkpoints, Tail
-from appliance.cdp.delta_map import MapKind
+from appliance.cdp.delta_map import MapKind, spans
 from appliance.cdp.dirty_region_log import CEILING_STEP, DirtyRegionLog
 from appliance.cdp.extents import extents
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.points import Gap
 from appliance.cdp.stream import Stream
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
@@ -59,6 +60,10 @@ async def read_history(
         pool,
     )
     history.ack = loaded.ack
+    if followed.mid_write:
+        # Durable with the map, for no later life reads the end of its stream again.
+        cut = chain.newest_write
+        chain.add_gap(Gap(cut, cut, "a crash cut this write short", clock.wall_ns()))
     await history.checkpoint()
     return history
 
@@ -82,13 +87,17 @@ async def take_stock(history: History, log: DirtyRegionLog, log_is_whole: bool) 
 
 
 async def settle(
-    history: History, log: DirtyRegionLog, path: WritePath, synchroniser: Synchroniser
+    history: History,
+    log: DirtyRegionLog,
+    path: WritePath,
+    synchroniser: Synchroniser,
 ) -> None:
     """Steps 3 and 4, for a volume that no host is attached to."""
     history.journal.close_map(MapKind.RECOVERY)
     path.start_journaling(history.disk, history.journal)
     if history.chain.baseline_whole:
         await synchroniser.repair(sorted(set(log.active) - set(log.out_of_sync())))
+    history.chain.end_gaps()
     await flush_both(path)
     log.active.clear()
     log.stable_write = history.chain.newest_write
@@ -103,8 +112,7 @@ async def _forget_chain(history: History) -> set[int]:
     size = history.superblock.region_size // SECTOR
     regions: set[int] = set()
     for delta_map in chain.maps:
-        rows = await history.rows(delta_map)
-        touched = extents(rows["start"], rows["start"] + rows["length"])
+        touched = extents(*spans(await history.rows(delta_map)))
         for start, end in zip(touched.starts.tolist(), touched.ends.tolist(), strict=True):
             regions.update(range(start // size, (end - 1) // size + 1))
     chain.floor = max(chain.floor, chain.newest_write)

@@ -68,7 +68,7 @@ class Report:
                 self._found(Finding(findings.MORE, "", kind.code, f"{rest} more were found"))
 
 
-def raise_if_gone(disk: Disk, error: DiskFailed) -> None:
+def raise_if_gone(disk: Disk, error: EbbtideError) -> None:
     """A sector that cannot be read is a finding; a disk that is gone ends the check."""
-    if disk.fenced:
+    if disk.fenced and isinstance(error, DiskFailed):
         raise error

@@ -18,6 +18,7 @@ from appliance.cdp.format import (
     ENTRY,
     ENTRY_DTYPE,
     MARK,
+    MID_WRITE,
     NUMBER_LIMIT,
     PAGE,
     RECORD_ENTRIES,
@@ -41,6 +42,8 @@ class Record:
 
     entries: bytes
     crc: int
+    mid_write: bool
+    """Its last write goes on in the next record."""
     map_id: int
     epoch: int
     first_write: int
@@ -61,6 +64,8 @@ class Followed:
     next_order: int
     elapsed: int
     clock_epoch: int
+    mid_write: bool
+    """It ends in the middle of a write."""
 
 
 class Stream:
@@ -78,6 +83,7 @@ class Stream:
         segment = tail.segment
         seen: set[int] = set()
         order = elapsed = clock_epoch = 0
+        mid_write = False
         while segment < self._superblock.segment_count and segment not in seen:
             seen.add(segment)
             buffer = await self.read_segment(segment)
@@ -106,13 +112,12 @@ class Stream:
                     )
                     current.closed = record.wall
                     crc, order, elapsed = record.crc, record.order, record.elapsed
-                    clock_epoch = record.clock_epoch
+                    clock_epoch, mid_write = record.clock_epoch, record.mid_write
                 segment = header.successor
             finally:
                 buffer.release()
-        return Followed(
-            [delta_map for delta_map in maps if delta_map.records], order + 1, elapsed, clock_epoch
-        )
+        whole = [delta_map for delta_map in maps if delta_map.records]
+        return Followed(whole, order + 1, elapsed, clock_epoch, mid_write)
 
     async def load(self, delta_map: DeltaMap) -> tuple[bytes, bytes]:
         """Entries and marks of a closed map, from its index or else from its records.
@@ -234,7 +239,7 @@ class Stream:
         check_rows(self._superblock, rows, begin, begin + payload, what)
         if (rows["write"][0], rows["write"][-1]) != (fields[6], fields[7]):
             raise FormatDamaged(what=what, reason="its writes are not those of its entries")
-        return Record(raw, own_crc, *fields[4:14])
+        return Record(raw, own_crc, bool(fields[15] & MID_WRITE), *fields[4:14])
 
     def damaged_payload(self, view: memoryview, segment: int, record: Record) -> list[int]:
         """Which entries of a record fail their CRC; `view` is the whole segment."""

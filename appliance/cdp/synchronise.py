@@ -16,9 +16,9 @@ written.  No point before its end is restorable.
 import numpy as np
 
 from appliance.cdp import disk_io
-from appliance.cdp.delta_map import from_write
+from appliance.cdp.delta_map import from_write, spans
 from appliance.cdp.dirty_region_log import DirtyRegionLog
-from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract
+from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk, HostRequest
 from appliance.cdp.jobs import Job
@@ -148,11 +148,7 @@ class Synchroniser:
                 rows = from_write(await self._history.rows(delta_map), write + 1)
             except FormatDamaged:
                 continue
-            starts = rows["start"].astype(np.int64)
-            found = extents(
-                np.append(found.starts, starts),
-                np.append(found.ends, starts + rows["length"].astype(np.int64)),
-            )
+            found = union(found, extents(*spans(rows)))
         return intersect(found, wanted)
 
     def _journal(self, offset: int, length: int, buffer: Buffer, base: int) -> Completion[None]:

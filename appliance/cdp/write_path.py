@@ -380,17 +380,19 @@ class WritePath:
             if kind != REPAIR
         ]
         group.waves = _waves(legs)
+        if group.waves:
+            self._issue_wave(group)
+        else:
+            group.primary_done = True
         if self._journals:
+            # Second: the record is packed and sealed while the primary is at work.
             self._issue_journal_leg(group)
         else:
             group.journal_done = True
             for piece in group.pieces:
                 if piece.kind == REPAIR:
                     piece.request.error = EIO
-        if group.waves:
-            self._issue_wave(group)
-        else:
-            group.primary_done = True
+        if group.primary_done:
             self._settle(group)
 
     def _issue_wave(self, group: Group) -> None:

@@ -71,7 +71,7 @@ def _command(verb: Verb, name: str, run: Run, json_option: click.Option) -> clic
 def _parameter(parameter: Parameter) -> click.Parameter:
     kind = click.INT if parameter.type == "whole" else click.STRING
     if not parameter.flag:
-        many = -1 if parameter.type == "assignments" else 1
+        many = -1 if parameter.type in ("assignments", "disks") else 1
         return click.Argument([parameter.name], type=kind, required=parameter.required, nargs=many)
     if parameter.type == "switch":
         return click.Option([f"--{parameter.name}"], is_flag=True, help=parameter.help)

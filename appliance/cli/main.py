@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from appliance import __version__
-from appliance.cli import screens
+from appliance.cli import offline, screens
 from appliance.cli.commands import add_verbs
 from appliance.cli.progress import JobProgress
 from appliance.cli.tables import errors, output
@@ -42,6 +42,8 @@ def run(verb: Verb, arguments: dict[str, Value]) -> int:
     options = click.get_current_context().find_object(Options)
     assert options is not None
     try:
+        if verb.offline:
+            return offline.run(verb.name, arguments, options.json)
         answer = _answer(options, verb, arguments)
     except Refused as refused:
         return _show_error(options, verb, refused.answer)

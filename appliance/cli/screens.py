@@ -18,6 +18,7 @@ STATE_STYLES: Final = {
     "restoring": "yellow",
     "failover": "bold yellow",
 }
+FINDING_STYLES: Final = {"note": "", "warning": "yellow", "error": "bold red"}
 SEVERITY_STYLES: Final = {"warning": "yellow", "error": "bold red"}
 
 
@@ -242,6 +243,8 @@ def events(screen: Screen, answer: Json) -> None:
 
 def explanation(screen: Screen, answer: Json) -> None:
     kind = "event" if answer["is_event"] else "error"
+    if answer["code"].startswith("EC"):
+        kind = "finding"
     sentence = re.sub(r"\{(\w+)\}", lambda field: field[1].upper(), answer["sentence"])
     screen.line(f"{answer['code']} ({kind}, {answer['severity']}): {sentence}", "bold")
     screen.line()
@@ -249,6 +252,47 @@ def explanation(screen: Screen, answer: Json) -> None:
     if answer["remedy"]:
         screen.line()
         screen.line(f"What to do: {answer['remedy']}.")
+
+
+def check(screen: Screen, answer: Json) -> None:
+    for one in answer["findings"]:
+        finding(screen, one)
+    verdict(screen, answer)
+
+
+def finding(screen: Screen, found: Json) -> None:
+    place = f" at byte {found['offset']}, {found['length']} bytes" if found["length"] else ""
+    screen.line(
+        f"{found['code']} {found['severity']}: {found['disk']}: {found['what']}:"
+        f" {found['reason']}{place}",
+        FINDING_STYLES[found["severity"]],
+    )
+
+
+def verdict(screen: Screen, answer: Json) -> None:
+    counts = [
+        words.count(answer[f"{severity}s"], severity)
+        for severity in ("error", "warning", "note")
+        if answer[f"{severity}s"]
+    ]
+    if not answer["errors"]:
+        screen.line(", ".join(["sound", *counts]), "green")
+    else:
+        screen.line(f"{', '.join(counts)}; `cdpctl explain CODE` tells what they mean", "bold red")
+
+
+def structure(screen: Screen, shown: Json) -> None:
+    screen.line(f"{shown['what']} at byte {shown['offset']}", "bold")
+    if shown["damage"] is not None:
+        screen.line(f"  damaged: {shown['damage']}", "bold red")
+    for name, value in shown["fields"].items():
+        if name == "entries" and isinstance(value, list):
+            for entry in value:
+                facts = "  ".join(f"{field} {number}" for field, number in entry.items())
+                screen.line(f"    {facts}")
+        else:
+            screen.line(f"  {name:<18}{value}")
+    screen.line()
 
 
 SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
@@ -270,4 +314,6 @@ SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
     "job pause": job,
     "events": events,
     "explain": explanation,
+    "check": check,
+    "dump": structure,
 }

@@ -60,7 +60,7 @@ async def perform(
     Raises an EbbtideError; BadRequest if the verb or an argument is wrong.
     """
     verb = VERBS.get(verb_name)
-    if verb is None:
+    if verb is None or verb.offline:
         raise BadRequest(reason="there is no such verb")
     checked = verb.check(arguments)
     request = Request(appliance, timers, actor, checked, report)

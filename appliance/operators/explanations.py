@@ -2,6 +2,7 @@
 
 import inspect
 
+from appliance.cdp.findings import KINDS as FINDINGS
 from appliance.errors import REFUSED, UnknownCode, every_error
 from appliance.event_log import printable
 from appliance.events import KINDS
@@ -9,7 +10,7 @@ from appliance.operators.answers import ExplanationAnswer
 
 
 def explain(code: str) -> ExplanationAnswer:
-    """The meaning of an error's or event's code, in either case; raises UnknownCode."""
+    """The meaning of the code of an error, event or finding, in either case; raises UnknownCode."""
     wanted = code.strip().upper()
     kind = KINDS.get(wanted)
     if kind is not None:
@@ -19,6 +20,16 @@ def explain(code: str) -> ExplanationAnswer:
             severity=kind.severity,
             sentence=kind.sentence,
             explanation=kind.explanation,
+            remedy=None,
+        )
+    finding = FINDINGS.get(wanted)
+    if finding is not None:
+        return ExplanationAnswer(
+            code=finding.code,
+            is_event=False,
+            severity=finding.severity,
+            sentence="found by `cdpctl check`",
+            explanation=finding.explanation,
             remedy=None,
         )
     error = every_error().get(wanted)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from appliance.errors import BadRequest
 
-ParameterType = Literal["name", "text", "whole", "switch", "assignments"]
+ParameterType = Literal["name", "text", "whole", "switch", "assignments", "disks"]
 Value = str | int | bool | list[str] | None
 Danger = Literal["none", "destroys"]
 
@@ -27,8 +27,8 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {"ack": ("both", "primary")}
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """`whole` is a whole number from 0, `assignments` one or more of `name=value`; a `switch`
-    carries no value."""
+    """`whole` is a whole number from 0, `assignments` one or more of `name=value`, `disks` one or
+    two places of disks; a `switch` carries no value."""
 
     name: str
     type: ParameterType
@@ -40,13 +40,15 @@ class Parameter:
 @dataclass(frozen=True, slots=True)
 class Verb:
     """`name` is one word, or two with a space.  `changes`: the event log keeps who asked.
-    `destroys`: done only with consent."""
+    `destroys`: done only with consent.  `offline`: done by `cdpctl` itself, on disks that no
+    service uses, and never over the socket."""
 
     name: str
     sentence: str
     parameters: tuple[Parameter, ...] = ()
     changes: bool = True
     danger: Danger = "none"
+    offline: bool = False
 
     def check(self, arguments: Mapping[str, object]) -> dict[str, Value]:
         """The arguments with every parameter present (None, or False, where it was left out).
@@ -78,6 +80,10 @@ class Verb:
                 raise BadRequest(reason=f"{where} is not a whole number")
             case "assignments":
                 return _assignments(where, value)
+            case "disks":
+                if isinstance(value, list) and 1 <= len(value) <= 2:
+                    return [_text(where, item) for item in value]
+                raise BadRequest(reason=f"{where} are one disk, or the two of a volume")
             case "name":
                 if isinstance(value, str) and NAME.fullmatch(value):
                     return value
@@ -85,12 +91,12 @@ class Verb:
                     reason=f"{where} is not a name (letters, digits, '.', '_' and '-', at most 63)"
                 )
             case "text":
-                if isinstance(value, str) and value and len(value) <= TEXT_MAXIMUM:
-                    return _printable(where, value)
-                raise BadRequest(reason=f"{where} is not a text of 1 to {TEXT_MAXIMUM} characters")
+                return _text(where, value)
 
 
-def _printable(where: str, value: str) -> str:
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or not value or len(value) > TEXT_MAXIMUM:
+        raise BadRequest(reason=f"{where} is not a text of 1 to {TEXT_MAXIMUM} characters")
     if not value.isprintable():
         raise BadRequest(reason=f"{where} has characters that cannot be printed")
     return value
@@ -224,8 +230,22 @@ VERBS: Final[dict[str, Verb]] = {
         Verb(
             "explain",
             "Say what a code of an error or event means, and what to do.",
-            (Parameter("code", "text", "such as EB102 or EV202"),),
+            (Parameter("code", "text", "such as EB102, EV202 or EC403"),),
             changes=False,
+        ),
+        Verb(
+            "check",
+            "Read everything on disks that are not in service, and name what is wrong.",
+            (Parameter("disks", "disks", "one disk of a volume, or both: device or file"),),
+            changes=False,
+            offline=True,
+        ),
+        Verb(
+            "dump",
+            "Show what is on a disk that is not in service, field by field.",
+            (Parameter("disk", "text", "the disk: device or file"),),
+            changes=False,
+            offline=True,
         ),
     )
 }

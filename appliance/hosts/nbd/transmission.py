@@ -203,7 +203,7 @@ class Transmission:
         self.in_flight += 1
         fua = bool(flags & wire.FLAG_FUA)
         self._target.submit(
-            HostRequest(KINDS[command], offset, length, self._done, fua, payload, cookie)
+            HostRequest(KINDS[command], offset, length, self._done, fua, payload, cookie, self)
         )
         return True
 
