@@ -127,7 +127,11 @@ class DirtyRegionLog:
         self.ceiling = 0
         self.stable_write = 0
         """The journal was flushed behind this write: retired intents rely on it."""
+        self.marked: set[int] = set()
+        """Regions marked out of sync, again perhaps, since a repair looked here last."""
         self._bitmap_turn = Turn()
+        self._unwritten: set[int] = set()
+        """Pages of the bitmap whose bits are not durable as they are."""
         self._bits = np.zeros(superblock.bitmap_pages * REGIONS_PER_PAGE // 8, np.uint8)
 
     # The intent log
@@ -145,11 +149,14 @@ class DirtyRegionLog:
     def retire(self, stable_write: int, keep: int = 0) -> None:
         """Drop intents with no write behind `stable_write`, the oldest first, down to `keep`.
 
-        The caller flushed both disks after that write had completed on both.
+        The caller flushed both disks after that write had completed on both.  A
+        region whose bit could not be made durable is not dropped.
         """
         self.stable_write = max(self.stable_write, stable_write)
         retirable = sorted(
-            (last, region) for region, last in self.active.items() if last <= stable_write
+            (last, region)
+            for region, last in self.active.items()
+            if last <= stable_write and not self._is_unwritten(region)
         )
         for _, region in retirable[: max(0, len(self.active) - keep)]:
             del self.active[region]
@@ -202,6 +209,13 @@ class DirtyRegionLog:
     def is_out_of_sync(self, region: int) -> bool:
         return bool(self._bits[region >> 3] >> (region & 7) & 1)
 
+    def is_tracked(self, region: int) -> bool:
+        """Is it out of sync, durably?"""
+        return self.is_out_of_sync(region) and not self._is_unwritten(region)
+
+    def _is_unwritten(self, region: int) -> bool:
+        return bool(self._unwritten) and region // REGIONS_PER_PAGE in self._unwritten
+
     def doubt(self, regions: Iterable[int]) -> None:
         """Count regions as out of sync in memory only: the disk does not take it any more."""
         for region in regions:
@@ -209,7 +223,9 @@ class DirtyRegionLog:
 
     async def set_out_of_sync(self, regions: Iterable[int]) -> None:
         """Durable when this returns."""
-        await self._change(regions, True)
+        marked = list(regions)
+        self.marked.update(marked)
+        await self._change(marked, True)
 
     async def clear_out_of_sync(self, regions: Iterable[int]) -> None:
         """Only after the copy that repaired them was flushed."""
@@ -219,11 +235,16 @@ class DirtyRegionLog:
         changed = [region for region in regions if self.is_out_of_sync(region) != value]
         for region in changed:
             self._bits[region >> 3] ^= 1 << (region & 7)
+        self._unwritten.update(region // REGIONS_PER_PAGE for region in changed)
         # A page is written by one at a time, and with all bits as they then are.
         await self._bitmap_turn.take()
         try:
-            for page in sorted({region // REGIONS_PER_PAGE for region in changed}):
+            for page in sorted(self._unwritten):
+                first, last = page * REGIONS_PER_PAGE // 8, (page + 1) * REGIONS_PER_PAGE // 8
+                bits = self._bits[first:last].tobytes()
                 await self._write_page(page)
+                if self._bits[first:last].tobytes() == bits:
+                    self._unwritten.discard(page)  # else another one waits for its turn
         finally:
             self._bitmap_turn.give()
 

@@ -4,6 +4,8 @@ For recovery, jobs and metadata; the paths of host reads and writes submit
 their requests themselves.
 """
 
+from collections.abc import Sequence
+
 from appliance.cdp.interfaces import FLUSH, READ, WRITE, ZERO, Disk, DiskRequest
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.tasks import Completion, gather
@@ -56,6 +58,40 @@ async def read(disk: Disk, pool: BufferPool, offset: int, length: int) -> Buffer
     ]
     try:
         await gather(parts)
+    except BaseException:
+        buffer.release()
+        raise
+    return buffer
+
+
+async def read_ranges(disk: Disk, pool: BufferPool, ranges: Sequence[tuple[int, int]]) -> Buffer:
+    """Read ranges (offset, length), submitted at once, into one buffer, one behind the other.
+
+    The caller releases it.
+    """
+    buffer = pool.get(sum(length for _, length in ranges))
+    finished: Completion[None] = Completion()
+    left = len(ranges)
+    failure: OSError | None = None
+
+    def done(request: DiskRequest) -> None:
+        nonlocal left, failure
+        left -= 1
+        failure = failure or request.error
+        if not left:
+            finished.succeed(None)
+
+    requests = []
+    at = 0
+    for offset, length in ranges:
+        requests.append(DiskRequest(READ, offset, length, buffer, at, done))
+        at += length
+    disk.submit(requests)
+    try:
+        if requests:
+            await finished
+        if failure is not None:
+            raise DiskFailed(disk=disk.identity.id, reason=str(failure)) from failure
     except BaseException:
         buffer.release()
         raise

@@ -67,6 +67,8 @@ class History:
         self.base_write = 0
         """The base image has taken every write up to this in this life of the service."""
         self._checkpoints = checkpoints
+        self.base_turn = Turn()
+        """Whoever writes to the base image from what it has read elsewhere: baseline or fold."""
         self._turn = Turn()
         self._holds: set[Hold] = set()
         self._post = post

@@ -40,6 +40,8 @@ HEADROOM = 2 * PAGE
 """Bytes before the payload in a record's memory: a page for a segment's header,
 which is written along with the first record of the segment, and the record's own."""
 
+EntryFields = tuple[int, int, int, int, int]
+"""An entry as it is packed: start, location, write, length, crc."""
 _BLANK = memoryview(bytes(PAGE))
 
 
@@ -132,7 +134,7 @@ class Journal:
     def seal(
         self,
         memory: memoryview,
-        entries: list[tuple[int, int, int, int, int]],
+        entries: list[EntryFields],
         payload: int,
         order: int,
         with_segment: bool,

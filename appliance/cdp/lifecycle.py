@@ -23,7 +23,7 @@ from errno import EIO, ENODEV, ENOSPC
 from itertools import count
 
 from appliance import events
-from appliance.cdp import recovery, restore, retention, superblock
+from appliance.cdp import disk_io, recovery, restore, retention, superblock
 from appliance.cdp.interfaces import Clock, Disk, Post, Timer
 from appliance.cdp.jobs import Job, JobKind, Result
 from appliance.cdp.memory import BufferPool
@@ -120,6 +120,8 @@ class Lifecycle:
     async def _start_tracking(self) -> None:
         volume = self.volume
         log = volume.log
+        # What hosts read from now on must not be undone by a power cut.
+        await disk_io.flush(volume.primary)
         everything = range(volume.superblock.regions)
         await log.set_out_of_sync(everything if not self._log_is_whole else log.active)
         log.active.clear()
@@ -246,7 +248,15 @@ class Lifecycle:
             size = volume.superblock.region_size
             regions = range(offset // size, (offset + length - 1) // size + 1)
             self._emit(events.PRIMARY_TROUBLE, volume=volume.name, reason=str(error))
-            Task(volume.log.set_out_of_sync(regions)).when_finished(self._continue_syncing)
+            if volume.protection is Protection.PROTECTED:
+                volume.protection = Protection.SYNCING
+            Task(self._mark(regions))
+
+    async def _mark(self, regions: range) -> None:
+        """The disks differ there.  If that cannot be written down either, the intents stay."""
+        with suppress(DiskFailed):
+            await self.volume.log.set_out_of_sync(regions)
+        self._continue_syncing()
 
     def _go_offline(self, reason: str) -> None:
         """The primary is lost.  What is in sync can still be read from the secondary."""
@@ -445,6 +455,8 @@ class Lifecycle:
         try:
             await path.drain()
             await recovery.flush_both(path)
+            if volume.log.out_of_sync():
+                return  # marked meanwhile: the next tick goes on with those
             chain = history.chain
             if chain.incomplete_from:
                 gap = Gap(

@@ -5,12 +5,12 @@ image answers.  A PIT map is immutable: views, restores and synchronisations
 read through it while the chain grows.
 """
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
 
-from appliance.cdp.delta_map import spans
-from appliance.cdp.extents import Extents, Painting, paint
+from appliance.cdp.extents import Extents, Sectors, paint
 from appliance.cdp.format import ENTRY_DTYPE, ZEROS, Rows
 
 
@@ -45,19 +45,40 @@ class PitMap:
     def __init__(self, write: int, entries: list[Rows]) -> None:
         """`entries` in the order of their writes, none behind `write`."""
         self.write = write
-        rows = np.concatenate(entries) if entries else np.empty(0, ENTRY_DTYPE)
-        painting = paint(*spans(rows))
-        # Keep only the entries that are still seen.
-        seen = np.zeros(len(rows), bool)
+        starts = _column("start", entries)
+        ends = _column("length", entries)
+        ends += starts
+        painting = paint(starts, ends)
+        del starts, ends
+        # Keep only the entries that are still seen, part by part: of tens of
+        # millions of entries there must not be one copy more than needed.
+        seen = np.zeros(sum(map(len, entries)), bool)
         seen[painting.rows] = True
-        renumbered = np.cumsum(seen) - 1
-        self._rows: Rows = rows[seen]
-        self._painting = Painting(painting.starts, painting.ends, renumbered[painting.rows])
+        numbers = np.cumsum(seen, dtype=np.int32)
+        numbers -= 1
+        painting.rows[:] = numbers[painting.rows]
+        del numbers
+        self._painting = painting
+        self._parts: list[Rows] = []
+        self._firsts: list[int] = []
+        """The number of the first entry of each part."""
+        at = kept = 0
+        for part in entries:
+            left = part[seen[at : at + len(part)]]
+            at += len(part)
+            if len(left):
+                self._parts.append(left)
+                self._firsts.append(kept)
+                kept += len(left)
 
     @property
     def rows(self) -> Rows:
-        """The entries that are seen anywhere, in the order of their writes."""
-        return self._rows
+        """A copy of the entries that are seen anywhere, in the order of their writes."""
+        return np.concatenate([np.empty(0, ENTRY_DTYPE), *self._parts])
+
+    def _entry(self, number: int) -> EntryAt:
+        part = bisect_right(self._firsts, number) - 1
+        return EntryAt(*self._parts[part][number - self._firsts[part]].item())
 
     @property
     def extents(self) -> Extents:
@@ -66,35 +87,41 @@ class PitMap:
 
     def pieces(self, start: int, end: int) -> list[Piece]:
         """The range, cut where the answer changes; in order and without holes."""
-        starts, ends, rows = self._painting
-        first = int(np.searchsorted(ends, start, side="right"))
-        last = int(np.searchsorted(starts, end, side="left"))
+        return self.pieces_of(Extents(np.array([start]), np.array([end])))
+
+    def pieces_of(self, wanted: Extents) -> list[Piece]:
+        """The extents, one behind the other, each cut where the answer changes."""
+        starts, ends, numbers = self._painting
         found: list[Piece] = []
-        at = start
-        for piece_start, piece_end, row in zip(
-            starts[first:last].tolist(),
-            ends[first:last].tolist(),
-            rows[first:last].tolist(),
+        for start, end, first, last in zip(
+            wanted.starts.tolist(),
+            wanted.ends.tolist(),
+            np.searchsorted(ends, wanted.starts, side="right").tolist(),
+            np.searchsorted(starts, wanted.ends, side="left").tolist(),
             strict=True,
         ):
-            low, high = max(piece_start, start), min(piece_end, end)
-            if low > at:
-                found.append(Piece(at, low, None))
-            entry = self._rows[row]
-            found.append(
-                Piece(
-                    low,
-                    high,
-                    EntryAt(
-                        int(entry["start"]),
-                        int(entry["location"]),
-                        int(entry["write"]),
-                        int(entry["length"]),
-                        int(entry["crc"]),
-                    ),
-                )
-            )
-            at = high
-        if at < end:
-            found.append(Piece(at, end, None))
+            at = start
+            for piece_start, piece_end, number in zip(
+                starts[first:last].tolist(),
+                ends[first:last].tolist(),
+                numbers[first:last].tolist(),
+                strict=True,
+            ):
+                low, high = max(piece_start, start), min(piece_end, end)
+                if low > at:
+                    found.append(Piece(at, low, None))
+                found.append(Piece(low, high, self._entry(number)))
+                at = high
+            if at < end:
+                found.append(Piece(at, end, None))
         return found
+
+
+def _column(name: str, entries: list[Rows]) -> Sectors:
+    """One field of all entries."""
+    column = np.empty(sum(map(len, entries)), np.int64)
+    at = 0
+    for part in entries:
+        column[at : at + len(part)] = part[name]
+        at += len(part)
+    return column

@@ -2,18 +2,21 @@
 
 Payload is checked against its CRC on every read, which takes reading whole
 entries; the base image has no CRCs.  Reads are widened to the secondary's
-logical block, so that 512- and 4096-byte disks mix.
+logical block, so that 512- and 4096-byte disks mix.  However many pieces a
+read has, they are sorted by their places, joined where they touch, and
+submitted at once.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from appliance.cdp import disk_io
+from appliance.cdp.extents import Extents
 from appliance.cdp.format import crc32c
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.pit_map import EntryAt, Piece, PitMap
 from appliance.cdp.superblock import Superblock
-from appliance.cdp.tasks import Task, gather
 from appliance.errors import FormatDamaged
 
 
@@ -45,59 +48,105 @@ class PointReader:
         DiskFailed if the secondary cannot be read, FormatDamaged where the
         history does not match its checksum.
         """
-        pieces = self.pit_map.pieces(offset // SECTOR, (offset + length) // SECTOR)
+        start, end = offset // SECTOR, (offset + length) // SECTOR
+        return await self._read(self.pit_map.pieces(start, end), length)
+
+    async def read_extents(self, wanted: Extents) -> Buffer:
+        """The same for several extents, one behind the other in the buffer."""
+        return await self._read(self.pit_map.pieces_of(wanted), wanted.total * SECTOR)
+
+    async def _read(self, pieces: list[Piece], length: int) -> Buffer:
         target = self.pool.get(length)
         try:
-            if len(pieces) == 1:
-                await self._read_piece(pieces[0], target.view, offset)
-            else:
-                await gather(
-                    [Task(self._read_piece(piece, target.view, offset)) for piece in pieces]
-                )
+            at = 0
+            placed = []
+            for piece in pieces:
+                placed.append((piece, at))
+                at += (piece.end - piece.start) * SECTOR
+            while placed:
+                placed = await self._bring(target.view, placed)
         except BaseException:
             target.release()
             raise
         return target
 
-    async def _read_piece(self, piece: Piece, view: memoryview, offset: int) -> None:
-        at = piece.start * SECTOR - offset
-        length = (piece.end - piece.start) * SECTOR
-        entry = piece.entry
-        if entry is not None and entry.write > self._base_write():
-            if entry.is_zeros:
-                view[at : at + length] = bytes(length)
-                return
-            try:
-                await self._read_entry(entry, piece, view, at)
-                return
-            except FormatDamaged:
-                if entry.write > self._base_write():
-                    raise
-                # Folded, and its segment reused, while it was being read.
-        await self._copy(self._superblock.base_offset + piece.start * SECTOR, length, view, at)
+    async def _bring(
+        self, target: memoryview, placed: list[tuple[Piece, int]]
+    ) -> list[tuple[Piece, int]]:
+        """Read pieces to their places in the target; returns those to be read anew.
 
-    async def _read_entry(self, entry: EntryAt, piece: Piece, view: memoryview, at: int) -> None:
-        size = entry.length * SECTOR
-        buffer, skip = await self._read_wide(entry.location * SECTOR, size)
+        Those were folded, and their segments reused, while they were being read.
+        """
+        base_write = self._base_write()
+        fetches: list[_Fetch] = []
+        for piece, at in placed:
+            entry = piece.entry
+            if entry is None or entry.write <= base_write:
+                source = self._superblock.base_offset + piece.start * SECTOR
+                fetches.append(_Fetch(source, (piece.end - piece.start) * SECTOR, piece, at, None))
+            elif entry.is_zeros:
+                length = (piece.end - piece.start) * SECTOR
+                target[at : at + length] = bytes(length)
+            else:
+                source, length = entry.location * SECTOR, entry.length * SECTOR
+                fetches.append(_Fetch(source, length, piece, at, entry))
+        fetches.sort(key=lambda fetch: fetch.source)
+        ranges, places = self._join(fetches)
+        buffer = await disk_io.read_ranges(self._secondary, self.pool, ranges)
         try:
-            if crc32c(buffer.array[skip : skip + size]) != entry.crc:
+            return [
+                (fetch.piece, fetch.at)
+                for fetch, place in zip(fetches, places, strict=True)
+                if not self._take(target, fetch, buffer, place)
+            ]
+        finally:
+            buffer.release()
+
+    def _join(self, fetches: "list[_Fetch]") -> tuple[list[tuple[int, int]], list[int]]:
+        """Whole blocks around sorted fetches, neighbours as one range; where each lies in them."""
+        ranges: list[tuple[int, int]] = []
+        places: list[int] = []
+        block, begin, end, before = self._block, 0, 0, 0
+        for source, length, _, _, _ in fetches:
+            first = source // block * block
+            last = -(-(source + length) // block) * block
+            if first > end or not end:
+                if end:
+                    ranges.append((begin, end - begin))
+                    before += end - begin
+                begin, end = first, last
+            elif last > end:
+                end = last
+            places.append(before + source - begin)
+        if end:
+            ranges.append((begin, end - begin))
+        return ranges, places
+
+    def _take(self, target: memoryview, fetch: "_Fetch", buffer: Buffer, place: int) -> bool:
+        """Copy what was read at `place` to the target; False if it was folded meanwhile."""
+        _, size, piece, at, entry = fetch
+        if entry is not None:
+            if crc32c(buffer.array[place : place + size]) != entry.crc:
+                if entry.write <= self._base_write():
+                    return False
                 raise FormatDamaged(
                     what=f"history at sector {entry.location}",
                     reason=f"the data of primary sector {entry.start} fails its checksum",
                 )
-            inside = skip + (piece.start - entry.start) * SECTOR
-            length = (piece.end - piece.start) * SECTOR
-            view[at : at + length] = buffer.view[inside : inside + length]
-        finally:
-            buffer.release()
+            place += (piece.start - entry.start) * SECTOR
+            size = (piece.end - piece.start) * SECTOR
+        target[at : at + size] = buffer.view[place : place + size]
+        return True
 
-    async def _copy(self, source: int, length: int, view: memoryview, at: int) -> None:
-        buffer, skip = await self._read_wide(source, length)
-        view[at : at + length] = buffer.view[skip : skip + length]
-        buffer.release()
 
-    async def _read_wide(self, source: int, length: int) -> tuple[Buffer, int]:
-        """Read whole blocks around the bytes; also where the bytes begin in them."""
-        first = source // self._block * self._block
-        end = -(-(source + length) // self._block) * self._block
-        return await disk_io.read(self._secondary, self.pool, first, end - first), source - first
+class _Fetch(NamedTuple):
+    """`length` bytes of the secondary at `source` bring a piece to `at` in the target.
+
+    `entry`, whose CRC covers them, is None where they are the base image's.
+    """
+
+    source: int
+    length: int
+    piece: Piece
+    at: int
+    entry: EntryAt | None

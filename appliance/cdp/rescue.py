@@ -40,6 +40,8 @@ async def read_from_secondary(volume: Volume, offset: int, length: int) -> Buffe
 
 
 async def _read(volume: Volume, offset: int, length: int) -> Buffer | None:
+    if volume.history is None:
+        return None  # lost since it was looked at
     try:
         return await (await _newest(volume)).read(offset, length)
     except EbbtideError:

@@ -7,7 +7,12 @@ size.  It is noted in the chain before it begins and until it is flushed: after
 a crash it begins again, which does no harm, before hosts attach.
 """
 
+import itertools
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from appliance.cdp import disk_io
 from appliance.cdp.extents import Extents, widen
@@ -25,9 +30,10 @@ from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, NoRoom
 
 STEP = 1 << 20
+"""Bytes that are read, and written, at once; twice as many if extents are long."""
 CRASHES = 4
 """Segments left for what crashes in the middle of a restore cost."""
-AHEAD = 8
+AHEAD = 4
 """Steps read or written at once."""
 
 
@@ -104,41 +110,97 @@ async def run(
 async def _write_all(
     reader: PointReader, path: WritePath, wanted: Extents, job: Job, again: bool
 ) -> None:
-    running: list[Task[None]] = []
-    for start, end in zip(wanted.starts.tolist(), wanted.ends.tolist(), strict=True):
-        for sector in range(start, end, STEP // SECTOR):
+    running: deque[Task[None]] = deque()
+    try:
+        for step in _steps(wanted):
             await job.step()
-            length = min(STEP // SECTOR, end - sector) * SECTOR
-            running.append(Task(_write(reader, path, sector * SECTOR, length, job, again)))
-            if len(running) >= AHEAD:
-                await running.pop(0)
-    for task in running:
-        await task
+            running.append(Task(_write(reader, path, step, job, again)))
+            if len(running) == AHEAD:
+                await running[0]
+                running.popleft()
+        while running:
+            await running[0]
+            running.popleft()
+    except BaseException:
+        for task in running:  # they must not go on writing once the point is let go
+            task.cancel()
+        raise
+
+
+def _steps(wanted: Extents) -> Iterator[Extents]:
+    """The extents, long ones cut, in turns of about STEP bytes."""
+    sectors = STEP // SECTOR
+    counts = -(-(wanted.ends - wanted.starts) // sectors)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(wanted.starts, counts) + within * sectors
+    ends = np.minimum(starts + sectors, np.repeat(wanted.ends, counts))
+    turn = (np.cumsum(ends - starts) - 1) // sectors
+    cuts = np.flatnonzero(turn[1:] != turn[:-1]) + 1
+    for first, last in itertools.pairwise([0, *cuts.tolist(), len(starts)]):
+        if last > first:
+            yield Extents(starts[first:last], ends[first:last])
 
 
 async def _write(
-    reader: PointReader, path: WritePath, offset: int, length: int, job: Job, again: bool
+    reader: PointReader, path: WritePath, step: Extents, job: Job, again: bool
 ) -> None:
-    buffer = await reader.read(offset, length)
-    if again and await _is_there(path.primary, buffer, offset, length, reader.pool):
-        buffer.release()
-        job.advance(scanned=length)
-        return
-    written: Completion[HostRequest] = Completion()
-    path.write(HostRequest(WRITE, offset, length, written.succeed, data=buffer.view[:length]))
-    buffer.release()
-    request = await written
-    if request.error:
-        raise DiskFailed(disk=path.primary.identity.id, reason="a restored block was not written")
-    job.advance(scanned=length, different=length, copied=length)
-
-
-async def _is_there(
-    primary: Disk, wanted: Buffer, offset: int, length: int, pool: BufferPool
-) -> bool:
-    """Does the primary hold these bytes already?"""
-    found = await disk_io.read(primary, pool, offset, length)
+    """Write some extents as they were at the point."""
+    size = step.total * SECTOR
+    ranges = [
+        (start * SECTOR, (end - start) * SECTOR)
+        for start, end in zip(step.starts.tolist(), step.ends.tolist(), strict=True)
+    ]
+    buffer = await reader.read_extents(step)
     try:
-        return bool((found.array[:length] == wanted.array[:length]).all())
+        if again:
+            differs = await _differs(path.primary, buffer, ranges, reader.pool)
+        else:
+            differs = [True] * len(ranges)
+        written: Completion[None] = Completion()
+        pending = _Pending(differs.count(True), written)
+        at = copied = 0
+        for (offset, length), wanted in zip(ranges, differs, strict=True):
+            if wanted:
+                data = buffer.view[at : at + length]
+                path.write(HostRequest(WRITE, offset, length, pending.done, data=data))
+                copied += length
+            at += length
+    finally:
+        buffer.release()
+    if copied:
+        await written
+    if pending.failed:
+        raise DiskFailed(disk=path.primary.identity.id, reason="a restored block was not written")
+    job.advance(scanned=size, different=copied, copied=copied)
+
+
+class _Pending:
+    """Counts writes; `finished` when the last is done."""
+
+    def __init__(self, left: int, finished: Completion[None]) -> None:
+        self.failed = False
+        self._left = left
+        self._finished = finished
+
+    def done(self, request: HostRequest) -> None:
+        self._left -= 1
+        self.failed = self.failed or bool(request.error)
+        if not self._left:
+            self._finished.succeed(None)
+
+
+async def _differs(
+    primary: Disk, wanted: Buffer, ranges: list[tuple[int, int]], pool: BufferPool
+) -> list[bool]:
+    """Which ranges does the primary hold otherwise?"""
+    found = await disk_io.read_ranges(primary, pool, ranges)
+    try:
+        differs = []
+        at = 0
+        for _, length in ranges:
+            part = slice(at, at + length)
+            differs.append(bool((found.array[part] != wanted.array[part]).any()))
+            at += length
+        return differs
     finally:
         found.release()

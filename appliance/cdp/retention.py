@@ -57,7 +57,11 @@ async def fold(history: History) -> bool:
         return False
     chain.raise_floor(last, oldest[-1].closed)
     await history.checkpoint()
-    await _copy_into_base(history, oldest, last)
+    await history.base_turn.take()
+    try:
+        await _copy_into_base(history, oldest, last)
+    finally:
+        history.base_turn.give()
     await disk_io.flush(history.disk)
     history.base_write = last
     chain.maps = chain.maps[len(oldest) :]
@@ -82,10 +86,15 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
         finally:
             buffer.release()
 
-    for start, end in zip(blocks.starts.tolist(), blocks.ends.tolist(), strict=True):
-        for sector in range(start, end, STEP // SECTOR):
-            length = min(STEP // SECTOR, end - sector) * SECTOR
-            running.append(Task(copy(sector * SECTOR, length)))
-            if len(running) >= AHEAD:
-                await running.pop(0)
-    await gather(running)
+    try:
+        for start, end in zip(blocks.starts.tolist(), blocks.ends.tolist(), strict=True):
+            for sector in range(start, end, STEP // SECTOR):
+                length = min(STEP // SECTOR, end - sector) * SECTOR
+                running.append(Task(copy(sector * SECTOR, length)))
+                if len(running) >= AHEAD:
+                    await running[0]
+                    del running[0]
+        await gather(running)
+    finally:
+        for task in running:
+            task.cancel()

@@ -33,7 +33,7 @@ from appliance.cdp.format import (
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.superblock import Superblock
-from appliance.errors import FormatDamaged
+from appliance.errors import DiskFailed, FormatDamaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,13 @@ class Stream:
                 current = maps[-1]
                 current.record_segments.append(segment)
                 for record in self.records(
-                    buffer.view, segment, current.id, epoch, crc, current.last_write
+                    buffer.view,
+                    segment,
+                    current.id,
+                    epoch,
+                    crc,
+                    current.last_write,
+                    with_payload=True,
                 ):
                     current.append(
                         record.entries,
@@ -127,7 +133,7 @@ class Stream:
         if delta_map.indexed:
             try:
                 return await self.load_index(delta_map)
-            except FormatDamaged:
+            except (FormatDamaged, DiskFailed):
                 pass  # the records say the same
         entries = bytearray()
         marks = bytearray()
@@ -136,7 +142,13 @@ class Stream:
             buffer = await self.read_segment(segment)
             try:
                 for record in self.records(
-                    buffer.view, segment, delta_map.id, delta_map.epoch, crc, write
+                    buffer.view,
+                    segment,
+                    delta_map.id,
+                    delta_map.epoch,
+                    crc,
+                    write,
+                    with_payload=False,
                 ):
                     if count == delta_map.records:
                         break
@@ -194,11 +206,21 @@ class Stream:
         return header
 
     def records(
-        self, view: memoryview, segment: int, map_id: int, epoch: int, crc: int, write: int
+        self,
+        view: memoryview,
+        segment: int,
+        map_id: int,
+        epoch: int,
+        crc: int,
+        write: int,
+        *,
+        with_payload: bool,
     ) -> list[Record]:
         """The records of a segment, as far as they continue the stream behind `crc` and `write`.
 
-        A long write may be spread over several records.
+        A long write may be spread over several records.  `with_payload`: a
+        record whose payload is damaged ends them, as at the journal's tail; in
+        a closed map only the points that need the payload suffer from that.
         """
         found = []
         page = 1
@@ -210,7 +232,7 @@ class Stream:
             own = (record.map_id, record.epoch, record.previous_crc)
             if own != (map_id, epoch, crc) or record.first_write < write:
                 break
-            if self.damaged_payload(view, segment, record):
+            if with_payload and self.damaged_payload(view, segment, record):
                 break
             found.append(record)
             crc, write = record.crc, record.last_write

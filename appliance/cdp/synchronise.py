@@ -13,9 +13,12 @@ go into the journal on top of it, which hides whatever the copy caught half
 written.  No point before its end is restorable.
 """
 
+from contextlib import suppress
+
 import numpy as np
 
 from appliance.cdp import disk_io
+from appliance.cdp.commit_group import REPAIR
 from appliance.cdp.delta_map import from_write, spans
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
@@ -25,7 +28,7 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Completion, Task, gather
-from appliance.cdp.write_path import REPAIR, WritePath
+from appliance.cdp.write_path import WritePath
 from appliance.errors import FormatDamaged, VolumeNotReady
 
 STEP = 1 << 20
@@ -108,15 +111,20 @@ class Synchroniser:
     async def _repair_range(
         self, reader: PointReader, offset: int, length: int, only_report: bool
     ) -> int:
-        """Returns the bytes that differed."""
-        ours, theirs = await gather(
-            [
-                Task(disk_io.read(self._primary, self._pool, offset, length)),
-                Task(reader.read(offset, length)),
-            ]
-        )
+        """Returns the bytes that differed.
+
+        Where history does not match its checksums, everything differs: the
+        primary's data is journaled once more, which mends the newest point.
+        """
+        reading = Task(disk_io.read(self._primary, self._pool, offset, length))
+        theirs: Buffer | None = None
+        with suppress(FormatDamaged):
+            theirs = await reader.read(offset, length)
+        ours = await reading
         try:
-            different = differing(ours, theirs, offset, length)
+            different = extents([offset // SECTOR], [(offset + length) // SECTOR])
+            if theirs is not None:
+                different = differing(ours, theirs, offset, length)
             if not different:
                 return 0
             fresh = await self._journaled_since(reader.pit_map.write, offset, length)
@@ -134,7 +142,8 @@ class Synchroniser:
             return different.total * SECTOR
         finally:
             ours.release()
-            theirs.release()
+            if theirs is not None:
+                theirs.release()
 
     async def _journaled_since(self, write: int, offset: int, length: int) -> Extents:
         """Sectors of the range that entered the journal behind the PIT map.
@@ -185,22 +194,32 @@ class Synchroniser:
             offset, length = self.region(number)
             for at in range(offset, offset + length, STEP):
                 size = min(STEP, offset + length - at)
-                buffer = await disk_io.read(self._primary, self._pool, at, size)
+                # Not beside a fold, which may bring a newer version from the journal.
+                await self._history.base_turn.take()
                 try:
-                    target = self._history.superblock.base_offset + at
-                    await disk_io.start(self._history.disk, WRITE, target, size, buffer)
+                    await self._copy(at, size)
                 finally:
-                    buffer.release()
+                    self._history.base_turn.give()
                 job.advance(scanned=size, copied=size)
+
+    async def _copy(self, offset: int, length: int) -> None:
+        buffer = await disk_io.read(self._primary, self._pool, offset, length)
+        try:
+            target = self._history.superblock.base_offset + offset
+            await disk_io.start(self._history.disk, WRITE, target, length, buffer)
+        finally:
+            buffer.release()
 
     async def _in_batches(self, job: Job, work: object) -> None:
         regions = self._log.out_of_sync()
         job.bytes_total = sum(self.region(number)[1] for number in regions)
         for at in range(0, len(regions), CLEAR_AT):
             batch = regions[at : at + CLEAR_AT]
+            self._log.marked.difference_update(batch)
             await work(batch)  # type: ignore[operator]
             await disk_io.flush(self._history.disk)
-            await self._log.clear_out_of_sync(batch)
+            # What was marked again meanwhile may have changed behind the copy.
+            await self._log.clear_out_of_sync(set(batch) - self._log.marked)
 
 
 def differing(ours: Buffer, theirs: Buffer, offset: int, length: int) -> Extents:

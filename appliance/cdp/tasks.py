@@ -6,6 +6,7 @@ completes what it waits for, so the order of events alone decides the order of
 steps, in the appliance and in the simulator alike.
 """
 
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -101,9 +102,11 @@ class Task(Completion[T]):
         completion.when_finished(lambda: self._resume(completion))
 
     def _resume(self, completion: Completion[Any]) -> None:
-        if self._waiting_for is completion:  # not if it was cancelled meanwhile
-            self._waiting_for = None
-            self._step()
+        if self._waiting_for is not completion:
+            return  # it was cancelled meanwhile
+        self._waiting_for = None
+        if inspect.getcoroutinestate(self._coroutine) == inspect.CORO_SUSPENDED:
+            self._step()  # and not while it is thrown away, half-way through its clean-up
 
     def _step(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from enum import Enum
 from errno import EINVAL, EIO, ENOSPC
 
 from appliance.cdp import timeline, views
+from appliance.cdp.commit_group import GROUP_MEMORY
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import (
@@ -30,7 +31,7 @@ from appliance.cdp.point_reader import PointReader
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.tasks import Task
-from appliance.cdp.write_path import GROUP_MEMORY, Mode, WritePath
+from appliance.cdp.write_path import Mode, WritePath
 from appliance.errors import SnapshotExists, SnapshotNotFound, VolumeNotReady
 
 LARGEST_ZERO = 32 << 20
