@@ -37,6 +37,7 @@ PRIMARY_TROUBLE: Final = "EV205"
 VOLUME_CREATED: Final = "EV206"
 VOLUME_RELEASED: Final = "EV207"
 HISTORY_SMALL: Final = "EV211"
+WRITTEN_ELSEWHERE: Final = "EV212"
 VOLUME_RECOVERED: Final = "EV208"
 SECONDARY_BACK: Final = "EV209"
 POLICY_CHANGED: Final = "EV210"
@@ -150,6 +151,14 @@ KINDS: Final[dict[str, EventKind]] = {
             "info",
             "volume {volume} was released",
             "The disks are free again; the primary reads as before, without Ebbtide.",
+        ),
+        EventKind(
+            WRITTEN_ELSEWHERE,
+            "warning",
+            "volume {volume}: the primary was written elsewhere; all of it is compared",
+            "Blocks of the primary differ from what was last written to them here: the disk was"
+            " used without Ebbtide, or an old copy of it was connected.  What the primary holds"
+            " counts; the whole of it is compared with the secondary.",
         ),
         EventKind(
             HISTORY_SMALL,

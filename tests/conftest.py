@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from appliance.loop import Loop
+from tests.service.media import Media, media_in
+from tests.service.service_process import Service, service_in
 
 
 @pytest.fixture
@@ -25,6 +28,27 @@ def loop() -> Iterator[Loop]:
     """A loop that raises, at the end of a turn, what a callback let out."""
     with Loop() as loop:
         yield loop
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Iterator[Media]:
+    """Disks as udev shows them, which can be pulled, stalled and spoiled."""
+    with media_in(tmp_path) as media:
+        yield media
+
+
+@pytest.fixture
+def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """`make_service(source="directory", **protection)`: a real `cdpd`, to be started; killed
+    at the end."""
+    with contextlib.ExitStack() as made:
+
+        def make(
+            source: Literal["directory", "udev"] = "directory", **protection: float
+        ) -> Service:
+            return made.enter_context(service_in(tmp_path, source, **protection))
+
+        yield make
 
 
 @pytest.fixture

@@ -146,13 +146,14 @@ class DirtyRegionLog:
         """Intents that stay in a retirement under load: a region that was written will be again."""
         return self.capacity * 3 // 4
 
-    def retire(self, stable_write: int, keep: int = 0) -> None:
+    def retire(self, stable_write: int, journaled: int, keep: int = 0) -> None:
         """Drop intents with no write behind `stable_write`, the oldest first, down to `keep`.
 
-        The caller flushed both disks after that write had completed on both.  A
+        The caller flushed both disks after that write had completed on both;
+        `journaled` is the last write up to there that the journal holds.  A
         region whose bit could not be made durable is not dropped.
         """
-        self.stable_write = max(self.stable_write, stable_write)
+        self.stable_write = max(self.stable_write, journaled)
         retirable = sorted(
             (last, region)
             for region, last in self.active.items()

@@ -166,10 +166,7 @@ class History:
         Skipped while free segments are scarce: the records say the same.
         """
         pending = [m for m in self.chain.settled if m.in_memory and not m.indexed]
-        written = []
-        for delta_map in pending:
-            if await self._write_index(delta_map):
-                written.append(delta_map)
+        written = [delta_map for delta_map in pending if await self._write_index(delta_map)]
         if written:
             await self.checkpoint()
             for delta_map in written:

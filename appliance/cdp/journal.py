@@ -85,6 +85,11 @@ class Journal:
             return Tail(unsettled.record_segments[0], unsettled.before_crc)
         return Tail(self._next, self._previous_crc)
 
+    @property
+    def newest_write(self) -> int:
+        """The last write that any map holds."""
+        return self._chain.newest_write
+
     def elapsed_ns(self) -> int:
         """How long the volume has been in service, over all its lives."""
         return self._clock.monotonic_ns() - self._born_ns

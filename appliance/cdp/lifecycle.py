@@ -24,6 +24,8 @@ from itertools import count
 
 from appliance import events
 from appliance.cdp import disk_io, recovery, restore, retention, superblock
+from appliance.cdp.head_check import agrees_with_head
+from appliance.cdp.history import History
 from appliance.cdp.interfaces import Clock, Disk, Post, Timer
 from appliance.cdp.jobs import Job, JobKind, Result
 from appliance.cdp.memory import BufferPool
@@ -178,6 +180,7 @@ class Lifecycle:
         path.ack = Ack(history.ack)
         self._synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
         if first:
+            await self._look_for_other_writers(history)
             await recovery.take_stock(history, log, self._log_is_whole)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
             await recovery.settle(history, log, path, self._synchroniser)
@@ -200,6 +203,15 @@ class Lifecycle:
         behind = log.out_of_sync() or not chain.baseline_whole or chain.incomplete_from
         volume.protection = Protection.SYNCING if behind else Protection.PROTECTED
         volume.alert(events.SECONDARY_LOST, None)
+
+    async def _look_for_other_writers(self, history: History) -> None:
+        """A primary that was written elsewhere is compared whole, whatever its log says."""
+        volume, log = self.volume, self.volume.log
+        if history.chain.baseline_whole and self._log_is_whole:
+            excused = {*log.active, *log.out_of_sync()}
+            if not await agrees_with_head(history, volume.primary, self._pool, excused):
+                self._log_is_whole = False
+                self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
 
     def _listen(self, path: WritePath) -> None:
         path.on_secondary_error = self._secondary_failed
@@ -348,7 +360,8 @@ class Lifecycle:
 
     async def _keep_house(self) -> None:
         volume, history, path = self.volume, self.volume.history, self.volume.path
-        assert history is not None and path is not None
+        assert history is not None
+        assert path is not None
         floor = history.chain.floor
         while retention.is_low(history) and await retention.fold(history):
             self._room_came()
@@ -450,7 +463,8 @@ class Lifecycle:
     async def _seal_sync(self) -> None:
         """Both disks are equal: at a moment without writes in flight, say so durably."""
         volume, history, path = self.volume, self.volume.history, self.volume.path
-        assert history is not None and path is not None
+        assert history is not None
+        assert path is not None
         path.pause()
         try:
             await path.drain()
@@ -564,7 +578,8 @@ class Lifecycle:
 
     async def _restore_again(self, planned: RestorePlan, job: Job) -> None:
         volume = self.volume
-        assert volume.history is not None and volume.path is not None
+        assert volume.history is not None
+        assert volume.path is not None
         await restore.run(volume.history, volume.path, planned, job, again=True)
 
 

@@ -122,25 +122,28 @@ def plan(
     regions = -(-end // region)
     bitmap_pages = -(-regions // format.REGIONS_PER_PAGE)
     bitmap_offset = end - TAIL - bitmap_pages * PAGE
-    align = PAGE if secondary.size < SMALL else 1 << 20
-    last = secondary.size // PAGE * PAGE - PAGE
     checkpoint_offset = 2 * PAGE
 
-    def history(segment: int) -> tuple[int, int, int, int]:
+    def history(size: int) -> tuple[int, int, int, int, int]:
+        small = size < SMALL
+        align = PAGE if small else 1 << 20
+        last = size // PAGE * PAGE - PAGE
+        segment = segment_size or _segment_size(max(0, last - bitmap_offset))
         at_most = max(0, (last - bitmap_offset) // segment)
-        small = secondary.size < SMALL
         rows = min(MAPS, at_most + 8) * format.MAP_DTYPE.itemsize
         rows += (16 if small else SNAPSHOTS) * format.SNAPSHOT_DTYPE.itemsize
         rows += (16 if small else GAPS) * format.GAP_DTYPE.itemsize
         slot = PAGE + pages(rows + at_most * 4)
         base = -(-(checkpoint_offset + 2 * slot) // align) * align
         begin = -(-(base + bitmap_offset) // align) * align
-        return slot, base, begin, max(0, (last - begin) // segment)
+        return slot, base, begin, segment, max(0, (last - begin) // segment)
 
-    segment = segment_size or _segment_size(max(0, last - bitmap_offset))
-    slot, base, begin, count = history(segment)
+    slot, base, begin, segment, count = history(secondary.size)
     if count < LEAST_SEGMENTS:
-        needed = begin + LEAST_SEGMENTS * segment + PAGE
+        needed = 0
+        while count < LEAST_SEGMENTS:  # again: a larger disk has larger tables
+            needed = begin + LEAST_SEGMENTS * segment + PAGE
+            _, _, begin, segment, count = history(needed)
         raise DiskTooSmall(disk=secondary.identity.id, size=secondary.size, needed=needed)
     return Superblock(
         role=PRIMARY,

@@ -90,7 +90,11 @@ class Task(Completion[T]):
             logger.error("a task failed unseen", exc_info=error)
 
     def cancel(self) -> None:
-        """Raise `Cancelled` where the task waits; nothing if it has finished."""
+        """Raise `Cancelled` where the task waits; nothing if it has finished.
+
+        Whoever cancels does not ask how it ends.
+        """
+        self._seen = True
         if not self.finished and not self._cancelled:
             self._cancelled = True
             if self._waiting_for is not None:
@@ -159,4 +163,13 @@ async def gather(completions: Sequence[Completion[T]]) -> list[T]:
             waited: Completion[None] = Completion()
             completion.when_finished(lambda waited=waited: waited.succeed(None))  # type: ignore[misc]
             await waited
-    return [completion.result() for completion in completions]
+    results: list[T] = []
+    errors: list[BaseException] = []
+    for completion in completions:
+        try:
+            results.append(completion.result())
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return results

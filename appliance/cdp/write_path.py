@@ -198,7 +198,7 @@ class WritePath:
         if self._starting is not group:
             return
         if ok and self._journals:
-            self._log.retire(self.stable_write, self._log.enough)
+            self._retire_intents(self._log.enough)
             if len(self._log.active) > self._log.capacity:
                 # Under PRIMARY, what lags holds its regions: try again behind it.
                 self._post.after(LAG_SECONDS, lambda: self._start_after_retirement(group, True))
@@ -447,7 +447,7 @@ class WritePath:
 
         def flushed(ok: bool) -> None:
             if ok and self.mode is Mode.JOURNALING:
-                self._log.retire(self.stable_write, keep)
+                self._retire_intents(keep)
                 busy = self._starting or self._issued or self._gathering.groups
                 if not busy and not self._retiring:
                     self._retiring = True
@@ -464,6 +464,12 @@ class WritePath:
 
         self.flush_both(flushed)
         return finished
+
+    def _retire_intents(self, keep: int) -> None:
+        """Numbers that were only tracked are in no journal: none is promised behind its last."""
+        assert self.journal is not None
+        journaled = min(self.stable_write, self.journal.newest_write)
+        self._log.retire(self.stable_write, journaled, keep)
 
     def drain(self) -> Completion[None]:
         """Finishes when nothing is in flight; while PAUSED, what has gathered stays."""

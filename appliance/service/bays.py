@@ -141,6 +141,11 @@ class Bays:
             self.own(bay, disk)
             self.on_ready(bay)
 
+    async def looked_at(self, bay: Bay) -> None:
+        """Wait until a look at the disk that is under way is over, and the disk let go of."""
+        if bay.probe is not None:
+            await bay.probe
+
     async def open(self, bay: Bay) -> RawDisk:
         """Open the disk for us alone; raises DiskInUse, DiskNotFound or DiskFailed."""
         identity, block = bay.found.identity, bay.found.logical_block
@@ -160,6 +165,12 @@ class Bays:
             tick: Completion[None] = Completion()
             self._loop.after(CLOSING_SECONDS, lambda tick=tick: tick.succeed(None))  # type: ignore[misc]
             await tick
+
+    def look_anew(self, bay: Bay) -> None:
+        """Close a disk that is none the worse, and read it again from its media."""
+        disk, bay.disk, bay.superblock = bay.disk, None, None
+        if disk is not None:
+            Task(self._recycle(bay, disk, 0))
 
     def recycle(self, bay: Bay) -> None:
         """The disk failed: close it, hold it off, and look at it anew."""

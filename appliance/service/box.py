@@ -181,12 +181,22 @@ class Box:
             raise
         except EbbtideError as error:
             if secondary is None:
+                self._start_failed(slot, lifecycle, error)
                 raise
             # Its history cannot be read: hosts come first.
             assert slot.secondary is not None
             self.emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
             self._drop_secondary(slot)
-            await lifecycle.start(None)
+            try:
+                await lifecycle.start(None)
+            except EbbtideError as error_alone:
+                self._start_failed(slot, lifecycle, error_alone)
+                raise
+
+    def _start_failed(self, slot: Slot, lifecycle: Lifecycle, error: EbbtideError) -> None:
+        """The primary does not do its part: it is held off, and tried again."""
+        lifecycle.volume.alert(events.VOLUME_OFFLINE, str(error))
+        self._primary_lost(slot)
 
     async def _restart(self, slot: Slot) -> None:
         """The primary is back: both disks are read anew, as after a crash."""
@@ -199,7 +209,7 @@ class Box:
         del self._lifecycles[slot.name]
         secondary = lifecycle.volume.secondary
         if secondary is not None and slot.secondary is not None:
-            self.bays.recycle(slot.secondary)
+            self.bays.look_anew(slot.secondary)
             slot.secondary = None
 
     async def _attach(self, slot: Slot) -> None:
@@ -245,6 +255,16 @@ class Box:
                 slot.primary = None
             if slot.secondary is bay:
                 slot.secondary = None
+                self._go_on_without(slot)
+
+    def _go_on_without(self, slot: Slot) -> None:
+        """If its secondary was what kept a volume from starting, it starts now."""
+        lifecycle = slot.lifecycle
+        starting = slot.starting is not None and not slot.starting.finished
+        if lifecycle is not None and lifecycle.volume.path is None and not starting:
+            slot.lifecycle = None
+            del self._lifecycles[slot.name]
+            self._match(slot)
 
     # What operators look at
 
@@ -294,6 +314,7 @@ class Box:
         disks: list[RawDisk] = []
         try:
             for bay in bays:
+                await self.bays.looked_at(bay)
                 if bay.superblock is not None:
                     raise DiskNotEmpty(
                         disk=bay.id, reason=f"it belongs to volume '{bay.superblock.name}'"

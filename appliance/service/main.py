@@ -59,13 +59,13 @@ def serve(settings: Settings) -> None:
         clock = SystemClock()
         log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload)
         box = Box(loop, clock, log, settings.protection)
+        control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
         listener = Listener(loop, box.exports)
         listener.listen_unix(settings.nbd_socket)
         endpoint = settings.nbd_endpoint
         if endpoint is not None:
             listener.listen_tcp(endpoint)
         discovery = _discovery(settings, loop, box)
-        control = ControlServer(loop, settings.service.control_socket, box)
 
         async def close() -> None:
             discovery.close()
