@@ -2,7 +2,7 @@
 
 import inspect
 
-from appliance.cdp.findings import KINDS as FINDINGS
+from appliance.cdp.check.findings import KINDS as FINDINGS
 from appliance.errors import REFUSED, UnknownCode, every_error
 from appliance.event_log import printable
 from appliance.events import KINDS

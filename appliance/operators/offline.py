@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from appliance.cdp.check import Check
+from appliance.cdp.check.check import Check
+from appliance.cdp.check.findings import Finding
 from appliance.cdp.dump import Dump, Structure
-from appliance.cdp.findings import Finding
 from appliance.cdp.interfaces import DiskIdentity
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task

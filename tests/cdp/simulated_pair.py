@@ -6,8 +6,8 @@ from itertools import count
 from typing import Any, TypeVar
 
 from appliance.cdp import pair, superblock
-from appliance.cdp.check import Check, Verdict
-from appliance.cdp.findings import Finding
+from appliance.cdp.check.check import Check, Verdict
+from appliance.cdp.check.findings import Finding
 from appliance.cdp.interfaces import FLUSH, READ, WRITE, ZERO, HostRequest, HostTarget
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cdp import findings
 from appliance.cdp.chain import Chain
-from appliance.cdp.check import Check
+from appliance.cdp.check import findings
+from appliance.cdp.check.check import Check
+from appliance.cdp.check.findings import KINDS, Finding
+from appliance.cdp.check.report import LISTED, Report
 from appliance.cdp.checkpoint import Checkpoints, Tail
 from appliance.cdp.dump import Dump, Structure
-from appliance.cdp.findings import KINDS, Finding
 from appliance.cdp.format import ENTRY, MARK, PAGE, PRIMARY, crc32c, seal_in_place
 from appliance.cdp.interfaces import READ, SECTOR
 from appliance.cdp.points import Gap, Snapshot
-from appliance.cdp.report import LISTED, Report
 from appliance.cdp.superblock import copies
 from appliance.errors import DiskFailed, FormatDamaged
 from appliance.events import KINDS as EVENTS

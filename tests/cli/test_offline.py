@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from appliance.cdp.findings import KINDS
+from appliance.cdp.check.findings import KINDS
 from appliance.cdp.interfaces import DiskIdentity
 from appliance.cli.main import COMMAND
 from appliance.drivers.disk import RawDisk

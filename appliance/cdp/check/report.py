@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 
-from appliance.cdp import findings
-from appliance.cdp.findings import Finding, FindingKind, Severity
+from appliance.cdp.check import findings
+from appliance.cdp.check.findings import Finding, FindingKind, Severity
 from appliance.cdp.interfaces import Disk
 from appliance.errors import DiskFailed, EbbtideError
 

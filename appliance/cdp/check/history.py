@@ -1,16 +1,16 @@
 """Checking the history on a secondary: its directory, its maps, and the journal's tail."""
 
-from appliance.cdp import findings
 from appliance.cdp.chain import Chain
-from appliance.cdp.check_maps import MapCheck, SegmentSource
+from appliance.cdp.check import findings
+from appliance.cdp.check.findings import FindingKind
+from appliance.cdp.check.maps import MapCheck, SegmentSource
+from appliance.cdp.check.report import Report, raise_if_gone
 from appliance.cdp.checkpoint import SLOTS, Checkpoints, Loaded
 from appliance.cdp.delta_map import DeltaMap
-from appliance.cdp.findings import FindingKind
 from appliance.cdp.format import PAGE, Rows
 from appliance.cdp.interfaces import Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
-from appliance.cdp.report import Report, raise_if_gone
 from appliance.cdp.superblock import Superblock
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged
 

@@ -5,13 +5,14 @@ belongs to the map, and only what lies between is named.  Where the records of
 a segment end, the header of the next one tells whether any were lost.
 """
 
-from appliance.cdp import disk_io, findings
+from appliance.cdp import disk_io
+from appliance.cdp.check import findings
+from appliance.cdp.check.findings import FindingKind
+from appliance.cdp.check.report import Report, raise_if_gone
 from appliance.cdp.delta_map import DeltaMap
-from appliance.cdp.findings import FindingKind
 from appliance.cdp.format import ENTRY, PAGE, Rows
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
-from appliance.cdp.report import Report, raise_if_gone
 from appliance.cdp.stream import Record, SegmentHeader, Stream, as_rows
 from appliance.cdp.superblock import Superblock
 from appliance.errors import DiskFailed, FormatDamaged

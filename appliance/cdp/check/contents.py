@@ -8,14 +8,15 @@ read all the same, so that an unreadable sector is found before it is needed.
 
 from collections.abc import Iterator
 
-from appliance.cdp import disk_io, findings
+from appliance.cdp import disk_io
+from appliance.cdp.check import findings
+from appliance.cdp.check.findings import FindingKind
+from appliance.cdp.check.report import Report, raise_if_gone
 from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
-from appliance.cdp.findings import FindingKind
 from appliance.cdp.interfaces import BLOCK, SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
-from appliance.cdp.report import Report, raise_if_gone
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import differing
 from appliance.cdp.tasks import Task, gather

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appliance.cdp import disk_io, findings, format, superblock
-from appliance.cdp.check_contents import ContentsCheck
-from appliance.cdp.check_history import HistoryCheck
+from appliance.cdp import disk_io, format, superblock
+from appliance.cdp.check import findings
+from appliance.cdp.check.contents import ContentsCheck
+from appliance.cdp.check.findings import Finding
+from appliance.cdp.check.history import HistoryCheck
+from appliance.cdp.check.report import Report, raise_if_gone
 from appliance.cdp.dirty_region_log import IntentSlot, decode_bitmap_page, decode_slot
 from appliance.cdp.extents import EMPTY, Extents, extents
-from appliance.cdp.findings import Finding
 from appliance.cdp.format import PAGE, PRIMARY, REGIONS_PER_PAGE, SECONDARY
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pair import check_pair
-from appliance.cdp.report import Report, raise_if_gone
 from appliance.cdp.superblock import RING_SLOTS, Superblock
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, FormatTooNew, WrongDisk
 
