@@ -17,34 +17,27 @@ Invariants:
   service once nothing of it is outstanding, read like after a crash, resynced.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from errno import EIO, ENODEV, ENOSPC
+from errno import ENODEV
 from itertools import count
 
 from appliance import events
-from appliance.cdp import disk_io, recovery, restore, retention, superblock
+from appliance.cdp import disk_io, recovery, retention, superblock
 from appliance.cdp.head_check import agrees_with_head
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import Clock, Disk, Post, Timer
-from appliance.cdp.jobs import Job, JobKind, Result
+from appliance.cdp.housekeeping import Housekeeping
+from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pair import check_pair
-from appliance.cdp.points import Gap, Point
 from appliance.cdp.rescue import read_from_secondary
-from appliance.cdp.restore import RestorePlan
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
-from appliance.cdp.tasks import Cancelled, Completion, Task
+from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service, Volume
-from appliance.cdp.write_path import Ack, Mode, WritePath
-from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, JobRunning, VolumeNotReady
-
-HOUSEKEEPING_SECONDS = 1.0
-ROOM_PATIENCE_SECONDS = 5.0
-"""Writes wait so long for a fold before they are only tracked."""
-RESYNC_ROOM = 8
-"""A resync begins when one segment in so many is free."""
+from appliance.cdp.volume_jobs import VolumeJobs
+from appliance.cdp.write_path import Ack, WritePath
+from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
 
 
 class Lifecycle:
@@ -68,17 +61,12 @@ class Lifecycle:
         self._pool = pool
         self._emit = emit
         self._orders = orders
-        self._job_numbers = job_numbers
+        self.jobs = VolumeJobs(self.volume, job_numbers)
+        self._housekeeping = Housekeeping(self.volume, self._ticked)
         self._log_is_whole = False
         self._unsettled = 0
-        self._housekeeper: Timer | None = None
-        self._chores: Task[None] | None = None
-        self._patience: Timer | None = None
         self._losing: Task[None] | None = None
-        self._retiring: Completion[None] | None = None
-        self._waiting_for_room = False
         self._attaching = False
-        self._seen_write = -1
         self.on_secondary_lost: Callable[[Disk], None] = lambda disk: None
         self.on_primary_lost: Callable[[Disk], None] = lambda disk: None
 
@@ -106,7 +94,7 @@ class Lifecycle:
             raise
         chain = volume.history.chain if volume.history else None
         if chain is not None and chain.restoring is not None:
-            await self._finish_restore(chain.restoring[0])
+            await self.jobs.finish_restore(chain.restoring[0])
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -116,8 +104,8 @@ class Lifecycle:
                 regions=self._unsettled,
             )
         self._emit(events.VOLUME_ONLINE, volume=volume.name, state=volume.protection.value)
-        self._tick()
-        self._continue_syncing()
+        self._housekeeping.start()
+        self.jobs.continue_syncing()
 
     async def _start_tracking(self) -> None:
         volume = self.volume
@@ -151,7 +139,7 @@ class Lifecycle:
             await self._attach(secondary, first=False)
         finally:
             self._attaching = False
-        self._continue_syncing()
+        self.jobs.continue_syncing()
 
     async def _attach(self, secondary: Disk, first: bool) -> None:
         volume = self.volume
@@ -178,12 +166,12 @@ class Lifecycle:
         path = volume.path
         path.reserve = 0
         path.ack = Ack(history.ack)
-        self._synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
+        self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
         if first:
             await self._look_for_other_writers(history)
             await recovery.take_stock(history, log, self._log_is_whole)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
-            await recovery.settle(history, log, path, self._synchroniser)
+            await recovery.settle(history, log, path, self.jobs.synchroniser)
         else:
             path.pause()
             await path.drain()
@@ -213,11 +201,17 @@ class Lifecycle:
                 self._log_is_whole = False
                 self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
 
+    def _ticked(self) -> None:
+        """What was marked out of sync meanwhile is synchronised, unless a person said no."""
+        last = self.volume.last_job
+        if last is None or last.result != "cancelled":
+            self.jobs.continue_syncing()
+
     def _listen(self, path: WritePath) -> None:
         path.on_secondary_error = self._secondary_failed
         path.on_primary_error = self._primary_failed
-        path.on_no_room = self._no_room
-        path.on_crowded = self._crowded
+        path.on_no_room = self._housekeeping.no_room
+        path.on_crowded = self._housekeeping.crowded
 
     # Out of protection, out of service
 
@@ -230,11 +224,9 @@ class Lifecycle:
         volume = self.volume
         volume.protection = Protection.TRACKING
         secondary, volume.secondary, volume.history = volume.secondary, None, None
-        self._stop_waiting()
         if volume.job is not None:
             volume.job.cancel()
-        if self._chores is not None:
-            self._chores.cancel()
+        self._housekeeping.drop_chores()
         assert volume.path is not None
         await volume.log.set_out_of_sync(volume.log.active)
         volume.log.active.clear()
@@ -268,7 +260,7 @@ class Lifecycle:
         """The disks differ there.  If that cannot be written down either, the intents stay."""
         with suppress(DiskFailed):
             await self.volume.log.set_out_of_sync(regions)
-        self._continue_syncing()
+        self.jobs.continue_syncing()
 
     def _go_offline(self, reason: str) -> None:
         """The primary is lost.  What is in sync can still be read from the secondary."""
@@ -281,10 +273,7 @@ class Lifecycle:
         volume.path.abandon()
         if volume.job is not None:
             volume.job.cancel()
-        if self._chores is not None:
-            self._chores.cancel()
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
+        self._housekeeping.stop()
         volume.alert(events.VOLUME_OFFLINE, f"the primary failed: {reason}")
         self._emit(events.VOLUME_OFFLINE, volume=volume.name, reason=reason)
         self.on_primary_lost(volume.primary)
@@ -292,14 +281,8 @@ class Lifecycle:
     async def stop(self) -> None:
         """Out of service in order: nothing is left to settle at the next start."""
         volume = self.volume
-        if self._housekeeper is not None:
-            self._housekeeper.cancel()
-        job = volume.job
-        if job is not None:
-            job.cancel()
-            await job.finished
-        if self._chores is not None and not self._chores.finished:
-            self._chores.cancel()
+        self._housekeeping.stop()
+        await self.jobs.cancel()
         serving = volume.service is Service.ONLINE
         volume.service = Service.OFFLINE
         path = volume.path
@@ -339,248 +322,6 @@ class Lifecycle:
         history.ack = ack
         await history.checkpoint()
         path.ack = ack
-
-    # Housekeeping
-
-    def _tick(self) -> None:
-        self._housekeeper = self._post.after(HOUSEKEEPING_SECONDS, self._tick)
-        self._do_chores()
-        last = self.volume.last_job
-        if last is None or last.result != "cancelled":
-            self._continue_syncing()
-
-    def _do_chores(self) -> None:
-        volume = self.volume
-        if self._chores is not None and not self._chores.finished:
-            return
-        if volume.history is None or (not volume.is_journaling and not self._waiting_for_room):
-            return
-        self._chores = Task(self._keep_house())
-        self._chores.when_finished(self._chores_done)
-
-    async def _keep_house(self) -> None:
-        volume, history, path = self.volume, self.volume.history, self.volume.path
-        assert history is not None
-        assert path is not None
-        floor = history.chain.floor
-        while retention.is_low(history) and await retention.fold(history):
-            self._room_came()
-        if history.chain.floor != floor:
-            self._emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)
-        await history.write_indexes()
-        idle = path.completed_write == self._seen_write
-        self._seen_write = path.completed_write
-        if idle and volume.log.active and volume.is_journaling:
-            await path.retire()
-
-    def _chores_done(self) -> None:
-        assert self._chores is not None
-        try:
-            self._chores.result()
-        except Cancelled:
-            pass
-        except EbbtideError as error:
-            assert self.volume.path is not None
-            self.volume.path.lose_secondary(OSError(EIO, str(error)))
-        self._room_came()
-
-    def _crowded(self) -> None:
-        assert self.volume.path is not None
-        if self._retiring is None or self._retiring.finished:
-            self._retiring = self.volume.path.retire(self.volume.log.enough)
-
-    def _no_room(self) -> None:
-        """The journal is full up to the reserve: fold at once, and wait for it only so long."""
-        self._waiting_for_room = True
-        self._patience = self._post.after(ROOM_PATIENCE_SECONDS, self._no_patience)
-        self._do_chores()
-
-    def _room_came(self) -> None:
-        history, path = self.volume.history, self.volume.path
-        if not self._waiting_for_room or history is None or path is None:
-            return
-        if history.segments.free > path.reserve and path.mode is Mode.PAUSED:
-            self._stop_waiting()
-            path.resume()
-
-    def _stop_waiting(self) -> None:
-        self._waiting_for_room = False
-        if self._patience is not None:
-            self._patience.cancel()
-
-    def _no_patience(self) -> None:
-        self._stop_waiting()
-        assert self.volume.path is not None
-        self.volume.path.lose_secondary(OSError(ENOSPC, "the history is full"))
-
-    # Jobs
-
-    def _run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> Job:
-        volume = self.volume
-        if volume.job is not None:
-            raise JobRunning(volume=volume.name, kind=volume.job.kind)
-        job = Job(next(self._job_numbers), kind, volume.name, self._clock)
-        volume.job = job
-        self._emit(events.JOB_STARTED, volume=volume.name, kind=kind, job=job.number)
-
-        async def run() -> None:
-            try:
-                await work(job)
-                outcome: tuple[Result, Exception | None] = ("done", None)
-            except Cancelled:
-                outcome = ("cancelled", None)
-            except EbbtideError as error:
-                outcome = ("failed", error)
-            volume.job, volume.last_job = None, job
-            self._emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
-            job.end(*outcome)
-
-        job.task = Task(run())
-        return job
-
-    def _continue_syncing(self) -> None:
-        """Start what is owed to protection, if it can run now."""
-        volume = self.volume
-        history = volume.history
-        if history is None or volume.job is not None or volume.service is not Service.ONLINE:
-            return
-        if not history.chain.baseline_whole:
-            self._run("baseline", self._baseline)
-        elif volume.log.out_of_sync() or history.chain.incomplete_from:
-            self._run("resync", self._resync)
-
-    async def _baseline(self, job: Job) -> None:
-        await self._synchroniser.baseline(job)
-        await self._seal_sync()
-
-    async def _resync(self, job: Job) -> None:
-        # Flush and retire first: what is settled need not be listed, nor looked at.
-        assert self.volume.path is not None
-        await self.volume.path.retire()
-        await self._synchroniser.resync(job)
-        await self._seal_sync()
-
-    async def _seal_sync(self) -> None:
-        """Both disks are equal: at a moment without writes in flight, say so durably."""
-        volume, history, path = self.volume, self.volume.history, self.volume.path
-        assert history is not None
-        assert path is not None
-        path.pause()
-        try:
-            await path.drain()
-            await recovery.flush_both(path)
-            if volume.log.out_of_sync():
-                return  # marked meanwhile: the next tick goes on with those
-            chain = history.chain
-            if chain.incomplete_from:
-                gap = Gap(
-                    chain.incomplete_from,
-                    chain.newest_write - 1,
-                    "the secondary was away",
-                    self._clock.wall_ns(),
-                )
-                chain.add_gap(gap)
-                self._emit(
-                    events.GAP_OPENED,
-                    volume=volume.name,
-                    from_write=gap.from_write,
-                    to_write=gap.to_write,
-                    reason=gap.reason,
-                )
-                chain.incomplete_from = 0
-                chain.end_gaps()
-            if not chain.baseline_whole:
-                chain.baseline_whole = True
-                # Not next_write: what has gathered meanwhile is on neither disk.
-                chain.raise_floor(path.completed_write, self._clock.wall_ns())
-                if not history.journal.mid_write:
-                    history.journal.close_map()
-            await history.checkpoint()
-        finally:
-            if volume.history is history and path.mode is Mode.PAUSED:
-                path.resume()
-        volume.protection = Protection.PROTECTED
-        self._emit(events.VOLUME_PROTECTED, volume=volume.name)
-
-    def synchronise(self, kind: JobKind) -> Job:
-        """`resync` looks only at what may differ, `full` compares and repairs everything,
-        `verify` compares and reports."""
-        volume = self.volume
-        volume.require_history()
-        if volume.protection is not Protection.PROTECTED:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="it is being synchronised already"
-            )
-        if kind == "resync":
-            return self._run(kind, self._resync)
-        only_report = kind == "verify"
-        return self._run(kind, lambda job: self._synchroniser.scan(job, only_report))
-
-    # Restore
-
-    async def plan_restore(self, point: Point) -> RestorePlan:
-        """What putting the point back would do; NoRoom if history cannot take it."""
-        history = self.volume.require_history()
-        if self.volume.protection is not Protection.PROTECTED:
-            raise VolumeNotReady(
-                volume=self.volume.name, state=self.volume.state, reason="it is not in sync"
-            )
-        planned = await restore.plan(history, point, self.volume.sector)
-        restore.check_room(history, planned)
-        return planned
-
-    def restore(self, planned: RestorePlan, send_hosts_away: Callable[[], Awaitable[None]]) -> Job:
-        """Put the point back, after the hosts are gone; who stays gets EIO meanwhile."""
-        self.volume.require_history()
-        return self._run("restore", lambda job: self._restore(planned, send_hosts_away, job))
-
-    async def _restore(
-        self,
-        planned: RestorePlan,
-        send_hosts_away: Callable[[], Awaitable[None]],
-        job: Job,
-    ) -> None:
-        volume = self.volume
-        job.phase = "disconnecting hosts"
-        await send_hosts_away()
-        history = volume.require_history()
-        assert volume.path is not None
-        volume.closed_to_hosts = True
-        hold = history.hold(planned.point.write, None)
-        try:
-            history.chain.check_restorable(planned.point.write, planned.point.text)
-            # What hosts wrote since the plan was made is put back as well.
-            await volume.path.drain()
-            planned = await restore.plan(history, planned.point, volume.sector)
-            restore.check_room(history, planned)
-            before = volume.path.next_write - 1
-            await restore.run(history, volume.path, planned, job)
-        finally:
-            history.let_go(hold)
-            volume.closed_to_hosts = False
-        self._emit(events.RESTORED, volume=volume.name, point=planned.point.text, write=before)
-
-    async def _finish_restore(self, write: int) -> None:
-        """A crash interrupted a restore: it ends before hosts attach."""
-        volume = self.volume
-        assert volume.history is not None
-        planned = await restore.plan(
-            volume.history, Point(write, None, f"write:{write}"), volume.sector
-        )
-        job = self._run("restore", lambda job: self._restore_again(planned, job))
-        await job.finished
-        if job.error is not None:
-            raise job.error
-        if job.result != "done":
-            raise VolumeNotReady(
-                volume=volume.name, state="restoring", reason="its restore could not be ended"
-            )
-
-    async def _restore_again(self, planned: RestorePlan, job: Job) -> None:
-        volume = self.volume
-        assert volume.history is not None
-        assert volume.path is not None
-        await restore.run(volume.history, volume.path, planned, job, again=True)
 
 
 class Orders:

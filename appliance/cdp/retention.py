@@ -14,7 +14,7 @@ from appliance.cdp.extents import widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, WRITE
-from appliance.cdp.tasks import Task, gather
+from appliance.cdp.tasks import Cancelled, Task, gather
 
 STEP = 1 << 20
 """Bytes that one read and write of a fold take at most."""
@@ -95,6 +95,7 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
                     await running[0]
                     del running[0]
         await gather(running)
-    finally:
+    except (Exception, Cancelled):
         for task in running:
             task.cancel()
+        raise

@@ -170,7 +170,7 @@ class WritePath:
         if rising:
             self._log.ceiling = self.next_write + CEILING_STEP
         regions = group.regions(self._region_size)
-        if self.mode is Mode.TRACKING:
+        if self.journal is None:  # not by the mode: a pause may have come in between
             self._start_tracked(group, regions, rising)
             return
         active = self._log.active

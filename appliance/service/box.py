@@ -408,13 +408,13 @@ class Box:
     # What operators do
 
     def synchronise(self, name: str, kind: Literal["full", "resync", "verify"]) -> Job:
-        return self._lifecycle(name).synchronise(kind)
+        return self._lifecycle(name).jobs.synchronise(kind)
 
     async def plan_restore(self, name: str, point: Point) -> RestorePlan:
-        return await self._lifecycle(name).plan_restore(point)
+        return await self._lifecycle(name).jobs.plan_restore(point)
 
     def restore(self, name: str, plan: RestorePlan) -> Job:
-        job = self._lifecycle(name).restore(
+        job = self._lifecycle(name).jobs.restore(
             plan, lambda: self.exports.disconnect(name, "it is being restored")
         )
         job.finished.when_finished(lambda: self.exports.admit(name))

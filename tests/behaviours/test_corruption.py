@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from appliance.cdp.check.findings import Finding
 from appliance.cdp.checkpoint import Checkpoints, Loaded
 from appliance.cdp.dirty_region_log import CEILING_STEP, DirtyRegionLog
-from appliance.cdp.findings import Finding
 from appliance.cdp.format import PAGE, PRIMARY, SECONDARY, ZEROS
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.pit_map import PitMap

@@ -15,8 +15,8 @@ async def nobody_there() -> None:
 
 def start_restore(pair: SimulatedPair, write: int) -> Job:
     point = pair.run(pair.volume.resolve(f"write:{write}"))
-    planned = pair.run(pair.lifecycle.plan_restore(point))
-    return pair.lifecycle.restore(planned, nobody_there)
+    planned = pair.run(pair.lifecycle.jobs.plan_restore(point))
+    return pair.lifecycle.jobs.restore(planned, nobody_there)
 
 
 def put_back(pair: SimulatedPair, write: int) -> Job:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from appliance.cdp.check import Check
-from appliance.cdp.findings import Finding
+from appliance.cdp.check.check import Check
+from appliance.cdp.check.findings import Finding
 from appliance.cdp.tasks import Task
 from appliance.errors import EbbtideError
 from tests.cdp.simulated_pair import SimulatedPair, codes
