@@ -195,9 +195,10 @@ def _maps(superblock: Superblock, rows: Rows, segments: Rows) -> list[DeltaMap]:
         count = int(row["record_segments"]) + int(row["index_segments"])
         own = [int(segment) for segment in segments[at : at + count]]
         at += count
-        if len(own) != count or any(n >= superblock.segment_count or n in taken for n in own):
-            raise ValueError(f"the segments of map {row['id']} cannot be")
+        before = len(taken)
         taken.update(own)
+        if len(taken) != before + count or any(n >= superblock.segment_count for n in own):
+            raise ValueError(f"the segments of map {row['id']} cannot be")
         first, last = int(row["first_write"]), int(row["last_write"])
         if not _continues(maps, int(row["id"]), first) or last < first:
             raise ValueError(f"map {row['id']} is out of order")

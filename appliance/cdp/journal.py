@@ -154,8 +154,8 @@ class Journal:
         """
         present = self._chain.present
         assert present is not None
-        wall = self._clock.wall_ns()
-        self._note_clock_steps(wall)
+        wall, monotonic = self._clock.wall_ns(), self._clock.monotonic_ns()
+        self._note_clock_steps(wall - monotonic)
         first_write, last_write = entries[0][2], entries[-1][2]
         if not present.first_write:
             present.first_write = first_write
@@ -180,7 +180,7 @@ class Journal:
             last_write,
             order,
             wall,
-            self.elapsed_ns(),
+            monotonic - self._born_ns,
             self._chain.clock_epoch,
             self._previous_crc,
             payload,
@@ -222,8 +222,7 @@ class Journal:
         )
         format.seal_in_place(memory, PAGE)
 
-    def _note_clock_steps(self, wall: int) -> None:
-        offset = wall - self._clock.monotonic_ns()
+    def _note_clock_steps(self, offset: int) -> None:
         if abs(offset - self._clock_offset) > CLOCK_STEP_NS:
             self._chain.clock_epoch += 1
             self._clock_offset = offset

@@ -107,7 +107,7 @@ class Volume:
             self.log,
             superblock.region_size,
             next_write,
-            max(HEADROOM * 2, min(GROUP_MEMORY, superblock.segment_size // 4)),
+            max(HEADROOM * 2, min(GROUP_MEMORY, superblock.segment_size // 2)),
             superblock.payload_align,
             self.post,
             self.pool,

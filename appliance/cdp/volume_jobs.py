@@ -93,8 +93,10 @@ class VolumeJobs:
         try:
             await path.drain()
             await recovery.flush_both(path)
-            if volume.log.out_of_sync():
-                return  # marked meanwhile: the next tick goes on with those
+            # Marked meanwhile, or in the middle of a write, which is no point: the next tick
+            # goes on.
+            if volume.log.out_of_sync() or history.journal.mid_write:
+                return
             chain = history.chain
             if chain.incomplete_from:
                 gap = Gap(

@@ -1,0 +1,56 @@
+"""Load made by fio: over NBD as a host makes it, and on a disk alone."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.rig import MIB, MeasurementFailed, run
+
+Pattern = Literal["read", "write", "randread", "randwrite"]
+
+
+def over_nbd(
+    uri: str,
+    pattern: Pattern,
+    *,
+    block: int,
+    depth: int,
+    span: int,
+    seconds: float | None = None,
+    amount: int | None = None,
+) -> float:
+    """Bytes a second over the first `span` bytes of an export, for `seconds` or for `amount` bytes.
+
+    `block` is in bytes; `depth` requests are in flight.  Random blocks come in
+    an order of their own, none twice before all have come.
+    """
+    until = ["--time_based", f"--runtime={seconds}"] if seconds else [f"--io_size={amount}"]
+    return _speed(
+        "--ioengine=nbd", f"--uri={uri}", f"--rw={pattern}", f"--bs={block}", f"--size={span}",
+        f"--iodepth={depth}", *until,
+    )  # fmt: skip
+
+
+def sequential_read(node: Path, span: int) -> float:
+    """Bytes a second of reading the first `span` bytes of a disk in direct steps of 1 MiB."""
+    return _speed(
+        "--ioengine=psync", f"--filename={node}", "--direct=1", "--rw=read", f"--bs={MIB}",
+        f"--size={span}", "--readonly",
+    )  # fmt: skip
+
+
+def _speed(*arguments: str) -> float:
+    output = run("fio", "--name=bench", "--output-format=json", *arguments)
+    # The nbd engine talks before the JSON begins.
+    _, brace, rest = output.partition("{")
+    try:
+        job: dict[str, Any] = json.loads(brace + rest)["jobs"][0]
+    except (ValueError, LookupError) as error:
+        raise MeasurementFailed(f"fio: no figures in {output[:400]!r}") from error
+    if job["error"]:
+        raise MeasurementFailed(f"fio: error {job['error']}")
+    moved = sum(job[way]["io_bytes"] for way in ("read", "write"))
+    milliseconds = max(job[way]["runtime"] for way in ("read", "write"))
+    if not moved or not milliseconds:
+        raise MeasurementFailed("fio moved nothing")
+    return float(moved / milliseconds * 1000)
