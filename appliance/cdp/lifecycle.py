@@ -39,6 +39,9 @@ from appliance.cdp.volume_jobs import VolumeJobs
 from appliance.cdp.write_path import Ack, WritePath
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
 
+LONGEST_RETRY_TICKS = 300
+"""Seconds of housekeeping between two attempts of a synchronisation that keeps failing."""
+
 
 class Lifecycle:
     """Drives one volume.  All of it runs on the loop."""
@@ -65,6 +68,8 @@ class Lifecycle:
         self._housekeeping = Housekeeping(self.volume, self._ticked)
         self._log_is_whole = False
         self._unsettled = 0
+        self._retry_ticks = 1
+        self._ticks_to_retry = 0
         self._losing: Task[None] | None = None
         self._attaching = False
         self.on_secondary_lost: Callable[[Disk], None] = lambda disk: None
@@ -202,10 +207,22 @@ class Lifecycle:
                 self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
 
     def _ticked(self) -> None:
-        """What was marked out of sync meanwhile is synchronised, unless a person said no."""
+        """What is out of sync is synchronised, unless a person said no.
+
+        After a failure it is tried again, at longer and longer intervals.
+        """
         last = self.volume.last_job
-        if last is None or last.result != "cancelled":
-            self.jobs.continue_syncing()
+        if last is not None and last.result == "cancelled":
+            return
+        if last is None or last.result != "failed":
+            self._retry_ticks = 1
+        elif self._ticks_to_retry:
+            self._ticks_to_retry -= 1
+            return
+        else:
+            self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
+            self._ticks_to_retry = self._retry_ticks
+        self.jobs.continue_syncing()
 
     def _listen(self, path: WritePath) -> None:
         path.on_secondary_error = self._secondary_failed

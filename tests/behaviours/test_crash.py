@@ -61,7 +61,7 @@ STORIES: list[Story] = [overlap, zeros_and_fua, spread]
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
 def test_a_crash_at_every_event_of_a_small_story(story: Story, shape: Shape, way: str) -> None:
     visited = visit(story, shape, way, fates=4, stride=2 if story is spread else 1)
-    assert visited.positions > 5
+    assert visited.positions >= 5
 
 
 @pytest.mark.parametrize("first", range(1, 121, 20))
