@@ -70,6 +70,22 @@ async def read_ranges(disk: Disk, pool: BufferPool, ranges: Sequence[tuple[int, 
     The caller releases it.
     """
     buffer = pool.get(sum(length for _, length in ranges))
+    try:
+        await _move_ranges(disk, READ, buffer, ranges)
+    except BaseException:
+        buffer.release()
+        raise
+    return buffer
+
+
+async def write_ranges(disk: Disk, buffer: Buffer, ranges: Sequence[tuple[int, int]]) -> None:
+    """Write a buffer, cut as `read_ranges` would have filled it, submitted at once."""
+    await _move_ranges(disk, WRITE, buffer, ranges)
+
+
+async def _move_ranges(
+    disk: Disk, kind: int, buffer: Buffer, ranges: Sequence[tuple[int, int]]
+) -> None:
     finished: Completion[None] = Completion()
     left = len(ranges)
     failure: OSError | None = None
@@ -84,18 +100,13 @@ async def read_ranges(disk: Disk, pool: BufferPool, ranges: Sequence[tuple[int, 
     requests = []
     at = 0
     for offset, length in ranges:
-        requests.append(DiskRequest(READ, offset, length, buffer, at, done))
+        requests.append(DiskRequest(kind, offset, length, buffer, at, done))
         at += length
     disk.submit(requests)
-    try:
-        if requests:
-            await finished
-        if failure is not None:
-            raise DiskFailed(disk=disk.identity.id, reason=str(failure)) from failure
-    except BaseException:
-        buffer.release()
-        raise
-    return buffer
+    if requests:
+        await finished
+    if failure is not None:
+        raise DiskFailed(disk=disk.identity.id, reason=str(failure)) from failure
 
 
 async def read_bytes(disk: Disk, pool: BufferPool, offset: int, length: int) -> bytes:

@@ -5,6 +5,8 @@ sectors, sorted and disjoint.  `paint` is the heart of every PIT map: it lays
 extents over each other in order and tells which one is seen where.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -71,6 +73,19 @@ def intersect(a: Extents, b: Extents) -> Extents:
 def widen(a: Extents, unit: int) -> Extents:
     """Each extent grown to whole multiples of `unit` sectors."""
     return extents(a.starts // unit * unit, -(-a.ends // unit) * unit)
+
+
+def in_steps(a: Extents, size: int) -> Iterator[Extents]:
+    """The extents in turns of about `size` sectors; those longer than that are cut."""
+    counts = -(-(a.ends - a.starts) // size)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(a.starts, counts) + within * size
+    ends = np.minimum(starts + size, np.repeat(a.ends, counts))
+    turn = (np.cumsum(ends - starts) - 1) // size
+    cuts = np.flatnonzero(turn[1:] != turn[:-1]) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(starts)]):
+        if last > first:
+            yield Extents(starts[first:last], ends[first:last])
 
 
 def _sweep(

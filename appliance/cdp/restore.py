@@ -7,15 +7,11 @@ size.  It is noted in the chain before it begins and until it is flushed: after
 a crash it begins again, which does no harm, before hosts attach.
 """
 
-import itertools
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from appliance.cdp import disk_io
-from appliance.cdp.extents import Extents, widen
+from appliance.cdp.extents import Extents, in_steps, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk, HostRequest
@@ -112,7 +108,7 @@ async def _write_all(
 ) -> None:
     running: deque[Task[None]] = deque()
     try:
-        for step in _steps(wanted):
+        for step in in_steps(wanted, STEP // SECTOR):
             await job.step()
             running.append(Task(_write(reader, path, step, job, again)))
             if len(running) == AHEAD:
@@ -125,20 +121,6 @@ async def _write_all(
         for task in running:  # they must not go on writing once the point is let go
             task.cancel()
         raise
-
-
-def _steps(wanted: Extents) -> Iterator[Extents]:
-    """The extents, long ones cut, in turns of about STEP bytes."""
-    sectors = STEP // SECTOR
-    counts = -(-(wanted.ends - wanted.starts) // sectors)
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(wanted.starts, counts) + within * sectors
-    ends = np.minimum(starts + sectors, np.repeat(wanted.ends, counts))
-    turn = (np.cumsum(ends - starts) - 1) // sectors
-    cuts = np.flatnonzero(turn[1:] != turn[:-1]) + 1
-    for first, last in itertools.pairwise([0, *cuts.tolist(), len(starts)]):
-        if last > first:
-            yield Extents(starts[first:last], ends[first:last])
 
 
 async def _write(

@@ -10,10 +10,10 @@ hide the half-written base, and are folded again.
 
 from appliance.cdp import disk_io
 from appliance.cdp.delta_map import DeltaMap
-from appliance.cdp.extents import widen
+from appliance.cdp.extents import Extents, in_steps, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import SECTOR, WRITE
+from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.tasks import Cancelled, Task, gather
 
 STEP = 1 << 20
@@ -78,22 +78,24 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
     blocks = widen(pit_map.extents, PAGE // SECTOR)
     running: list[Task[None]] = []
 
-    async def copy(offset: int, length: int) -> None:
-        buffer = await reader.read(offset, length)
+    async def copy(step: Extents) -> None:
+        buffer = await reader.read_extents(step)
+        base = history.superblock.base_offset
+        ranges = [
+            (base + start * SECTOR, (end - start) * SECTOR)
+            for start, end in zip(step.starts.tolist(), step.ends.tolist(), strict=True)
+        ]
         try:
-            target = history.superblock.base_offset + offset
-            await disk_io.start(history.disk, WRITE, target, length, buffer)
+            await disk_io.write_ranges(history.disk, buffer, ranges)
         finally:
             buffer.release()
 
     try:
-        for start, end in zip(blocks.starts.tolist(), blocks.ends.tolist(), strict=True):
-            for sector in range(start, end, STEP // SECTOR):
-                length = min(STEP // SECTOR, end - sector) * SECTOR
-                running.append(Task(copy(sector * SECTOR, length)))
-                if len(running) >= AHEAD:
-                    await running[0]
-                    del running[0]
+        for step in in_steps(blocks, STEP // SECTOR):
+            running.append(Task(copy(step)))
+            if len(running) >= AHEAD:
+                await running[0]
+                del running[0]
         await gather(running)
     except (Exception, Cancelled):
         for task in running:
