@@ -6,8 +6,9 @@ Invariants:
   seed alone.
 * The monotonic time never steps back within one boot.  The wall clock is the
   monotonic one plus an offset, which `step` changes, as a person or NTP would.
-* `reboot` starts the monotonic time anew, as a power cut does: an engine that
-  compares monotonic times of two boots is found out.
+* `rebooted` is the clock of the next boot, with a monotonic time of its own, as
+  after a power cut: an engine that compares monotonic times of two boots is
+  found out.  The old clock stands still for whoever of the old life holds it.
 """
 
 from typing import Final
@@ -40,8 +41,6 @@ class SimulatedClock:
         """Somebody sets the wall clock, forwards or back (negative)."""
         self._offset_ns += nanoseconds
 
-    def reboot(self, off_nanoseconds: int) -> None:
+    def rebooted(self, off_nanoseconds: int) -> "SimulatedClock":
         """The box was off that long; the wall clock ran on, the monotonic one starts again."""
-        wall_ns = self.wall_ns() + off_nanoseconds
-        self._monotonic_ns = BOOT_NS
-        self._offset_ns = wall_ns - BOOT_NS
+        return SimulatedClock(self.wall_ns() + off_nanoseconds)

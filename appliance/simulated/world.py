@@ -232,8 +232,7 @@ class World:
         self.note("power cut")
         for player in self.players:
             player.power_lost(self.choose, self.torn_writes)
-        self.clock.reboot(OUTAGE_NS)
-        return self._next_life()
+        return self._next_life(self.clock.rebooted(OUTAGE_NS))
 
     def kill(self) -> "World":
         """The service dies, the disks live on: completed requests are kept, each of those in
@@ -241,11 +240,11 @@ class World:
         self.note("service killed")
         for player in self.players:
             player.service_killed(self.choose)
-        return self._next_life()
+        return self._next_life(self.clock)
 
-    def _next_life(self) -> "World":
+    def _next_life(self, clock: SimulatedClock) -> "World":
         following = World(self.choose, torn_writes=self.torn_writes)
-        following.clock = self.clock
+        following.clock = clock
         following.players = self.players
         following.log = self.log
         self.alive = False

@@ -18,6 +18,6 @@ def test_a_step_moves_the_wall_clock_alone() -> None:
 def test_a_reboot_starts_the_monotonic_time_again() -> None:
     clock = SimulatedClock()
     clock.advance(1_000)
-    clock.reboot(500)
+    clock = clock.rebooted(500)
     assert clock.monotonic_ns() == BOOT_NS
     assert clock.wall_ns() == FIRST_WALL_NS + 1_500
