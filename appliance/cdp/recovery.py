@@ -92,15 +92,25 @@ async def settle(
     path: WritePath,
     synchroniser: Synchroniser,
 ) -> None:
-    """Steps 3 and 4, for a volume that no host is attached to."""
+    """Steps 3 and 4, for a volume that no host is attached to.
+
+    A bad sector does not keep hosts out: its region is left to a resync.
+    """
+    chain = history.chain
+    prefix = chain.newest_write
     history.journal.close_map(MapKind.RECOVERY)
     path.start_journaling(history.disk, history.journal)
-    if history.chain.baseline_whole:
-        await synchroniser.repair(sorted(set(log.active) - set(log.out_of_sync())))
-    history.chain.end_gaps()
+    if chain.baseline_whole:
+        dirty = sorted(set(log.active) - set(log.out_of_sync()))
+        unreadable = await synchroniser.repair_readable(dirty)
+        if unreadable:
+            await log.set_out_of_sync(unreadable)
+            chain.incomplete_from = chain.incomplete_from or prefix + 1
+            await history.checkpoint()
+    chain.end_gaps()
     await flush_both(path)
     log.active.clear()
-    log.stable_write = history.chain.newest_write
+    log.stable_write = chain.newest_write
     log.ceiling = max(log.ceiling, path.next_write + CEILING_STEP)
     await write_slot(log)
     history.journal.close_map()

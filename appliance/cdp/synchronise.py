@@ -29,7 +29,7 @@ from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Completion, Task, gather
 from appliance.cdp.write_path import WritePath
-from appliance.errors import FormatDamaged, VolumeNotReady
+from appliance.errors import DiskFailed, FormatDamaged, VolumeNotReady
 
 STEP = 1 << 20
 STALE = 16 << 10
@@ -72,12 +72,26 @@ class Synchroniser:
         await self.repair(regions, job, only_report)
         await disk_io.flush(self._history.disk)
 
+    async def repair_readable(self, regions: list[int]) -> list[int]:
+        """Repair before hosts attach; returns the regions that a bad sector kept from it.
+
+        DiskFailed only if a disk is lost altogether.
+        """
+        unreadable: list[int] = []
+        await self.repair(regions, unreadable=unreadable)
+        return unreadable
+
     async def repair(
-        self, regions: list[int], job: Job | None = None, only_report: bool = False
+        self,
+        regions: list[int],
+        job: Job | None = None,
+        only_report: bool = False,
+        unreadable: list[int] | None = None,
     ) -> None:
         """Make the newest point equal to the primary in these regions.
 
-        With a job, hosts may write meanwhile, and it counts bytes.
+        With a job, hosts may write meanwhile, and it counts bytes.  Regions that
+        cannot be read go into `unreadable` if that is given.
         """
         reader = await self._newest()
         for number in regions:
@@ -95,6 +109,11 @@ class Synchroniser:
                     if job is not None:
                         copied = 0 if only_report else different
                         job.advance(scanned=size, different=different, copied=copied)
+            except DiskFailed:
+                lost = self._primary.fenced or self._history.disk.fenced
+                if unreadable is None or lost:
+                    raise
+                unreadable.append(number)
             finally:
                 if job is not None:
                     self._path.unlock(offset, length)

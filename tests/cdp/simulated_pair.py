@@ -80,8 +80,17 @@ class SimulatedPair:
         assert found is not None
         return found
 
-    def start(self, *, with_secondary: bool = True, until_protected: bool = True) -> None:
-        """Take the volume into service, like the service does; EbbtideError if it refuses."""
+    def start(
+        self,
+        *,
+        with_secondary: bool = True,
+        until_protected: bool = True,
+        readable: bool = True,
+    ) -> None:
+        """Take the volume into service, like the service does; EbbtideError if it refuses.
+
+        Not `readable`: some of it cannot be read, so its state is not noted.
+        """
         found = self.load(self.primary)
         self._lifecycle = Lifecycle(
             self.primary,
@@ -98,7 +107,8 @@ class SimulatedPair:
             self.world.run_until(
                 lambda: self.volume.protection.value == "protected" and self.volume.job is None
             )
-        self.states.setdefault(self.volume.write_number, self.read(self.volume))
+        if readable:
+            self.states.setdefault(self.volume.write_number, self.read(self.volume))
 
     def stop(self) -> None:
         self.run(self.lifecycle.stop())
