@@ -1,0 +1,285 @@
+"""Disks make volumes: the two disks of a set find each other, and their volume starts.
+
+A volume starts when its primary is there: at once with its secondary, without
+it after a while, tracking.  A disk that comes back is given to its volume
+again without being asked; one that does not belong is left alone and said so.
+"""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from appliance import events
+from appliance.cdp import format
+from appliance.cdp.interfaces import Clock, Disk
+from appliance.cdp.lifecycle import Lifecycle, Orders
+from appliance.cdp.memory import BufferPool
+from appliance.cdp.tasks import Task
+from appliance.config import ProtectionSettings
+from appliance.errors import EbbtideError, VolumeNotFound, WrongDisk
+from appliance.events import Emit
+from appliance.hosts.nbd.exports import Exports
+from appliance.loop import Loop, LoopTimer
+from appliance.service.bays import Bay, Bays
+from appliance.service.exports import VolumeExports
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """The disks of one volume set that are here, and the volume once it has started."""
+
+    name: str
+    primary: Bay | None = None
+    secondary: Bay | None = None
+    lifecycle: Lifecycle | None = None
+    waiting: LoopTimer | None = None
+    starting: Task[None] | None = None
+
+
+class Assembly:
+    """The volumes of the box by name (`lifecycles`), and what hosts see of them (`exports`)."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        clock: Clock,
+        pool: BufferPool,
+        bays: Bays,
+        emit: Emit,
+        settings: ProtectionSettings,
+    ) -> None:
+        self.lifecycles: dict[str, Lifecycle] = {}
+        self.views = VolumeExports(self.lifecycles, emit)
+        self.exports = Exports(self.views)
+        self._loop = loop
+        self._clock = clock
+        self._pool = pool
+        self._bays = bays
+        self._emit = emit
+        self._settings = settings
+        self._orders = Orders()
+        self._job_numbers = count(1)
+        self._slots: dict[bytes, Slot] = {}
+        bays.on_ready = self._disk_ready
+        bays.on_gone = self._disk_gone
+
+    def lifecycle(self, name: str) -> Lifecycle:
+        """VolumeNotFound if there is none of this name."""
+        lifecycle = self.lifecycles.get(name)
+        if lifecycle is None:
+            raise VolumeNotFound(volume=name)
+        return lifecycle
+
+    async def add(self, name: str, set_id: bytes, primary: Bay, secondary: Bay) -> Lifecycle:
+        """Start the volume of a pair that has just been made."""
+        slot = self._slots[set_id] = Slot(name, primary, secondary)
+        await self._start(slot, with_secondary=True)
+        return self.lifecycle(name)
+
+    async def remove(self, name: str, reason: str) -> list[Bay]:
+        """Take a volume out of service for good; returns the bays of its disks, still open."""
+        lifecycle = self.lifecycle(name)
+        key, slot = next(item for item in self._slots.items() if item[1].lifecycle is lifecycle)
+        await self._retire(slot, lifecycle, reason)
+        del self._slots[key]
+        return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
+
+    async def _retire(self, slot: Slot, lifecycle: Lifecycle, reason: str) -> None:
+        self.views.drop_all(slot.name)
+        await self.exports.disconnect(slot.name, reason)
+        await lifecycle.stop()
+        self.lifecycles.pop(slot.name, None)
+        slot.lifecycle = None
+
+    async def close(self) -> None:
+        """All volumes out of service in order, all disks closed."""
+        for slot in self._slots.values():
+            if slot.waiting is not None:
+                slot.waiting.cancel()
+            if slot.lifecycle is not None:
+                try:
+                    await self._retire(slot, slot.lifecycle, "the service stops")
+                except EbbtideError as error:
+                    self._emit(events.VOLUME_OFFLINE, volume=slot.name, reason=str(error))
+        for bay in self._bays.all():
+            if bay.disk is not None:
+                bay.disk.close()
+
+    def _disk_ready(self, bay: Bay) -> None:
+        found = bay.superblock
+        assert found is not None
+        slot = self._slots.setdefault(found.set_id, Slot(found.name))
+        if found.role == format.PRIMARY:
+            if slot.primary is not None and slot.primary.disk is not None:
+                self._refuse(bay, "its volume has its primary already")
+                return
+            slot.primary = bay
+        else:
+            if slot.secondary is not None and slot.secondary.disk is not None:
+                self._refuse(bay, "its volume has its secondary already")
+                return
+            slot.secondary = bay
+        self._match(slot)
+
+    def _refuse(self, bay: Bay, reason: str) -> None:
+        bay.trouble = reason
+        self._emit(events.DISK_REFUSED, disk=bay.id, reason=reason)
+        disk, bay.disk = bay.disk, None
+        if disk is not None:
+            Task(self._bays.close(disk))
+
+    def _match(self, slot: Slot) -> None:
+        """Start the volume, or give it back its secondary, as far as the disks are here."""
+        if slot.starting is not None and not slot.starting.finished:
+            return
+        if slot.primary is None or slot.primary.disk is None:
+            return
+        has_secondary = slot.secondary is not None and slot.secondary.disk is not None
+        if slot.lifecycle is not None:
+            if slot.lifecycle.volume.primary is not slot.primary.disk:
+                self._begin(slot, self._restart(slot))
+            elif has_secondary and slot.lifecycle.volume.secondary is None:
+                self._begin(slot, self._attach(slot))
+        elif has_secondary:
+            self._begin(slot, self._start(slot, with_secondary=True))
+        elif slot.waiting is None:
+            wait = self._settings.wait_for_secondary_seconds
+            slot.waiting = self._loop.after(wait, lambda: self._waited(slot))
+
+    def _waited(self, slot: Slot) -> None:
+        slot.waiting = None
+        if slot.lifecycle is None and slot.primary is not None and slot.primary.disk is not None:
+            self._begin(slot, self._start(slot, with_secondary=False))
+
+    def _begin(self, slot: Slot, work: Coroutine[Any, Any, None]) -> None:
+        slot.starting = Task(work)
+        slot.starting.when_finished(lambda: self._begun(slot))
+
+    def _begun(self, slot: Slot) -> None:
+        """What came or went meanwhile counts now."""
+        assert slot.starting is not None
+        try:
+            slot.starting.result()
+        except EbbtideError as error:
+            self._emit(events.VOLUME_OFFLINE, volume=slot.name, reason=str(error))
+        else:
+            self._loop.post(lambda: self._match(slot))
+
+    async def _start(self, slot: Slot, with_secondary: bool) -> None:
+        assert slot.primary is not None
+        primary, found = slot.primary.disk, slot.primary.superblock
+        assert primary is not None
+        assert found is not None
+        if slot.waiting is not None:
+            slot.waiting.cancel()
+            slot.waiting = None
+        if found.name in self.lifecycles:
+            self._refuse(slot.primary, f"there is another volume called {found.name}")
+            return
+        lifecycle = Lifecycle(
+            primary,
+            found,
+            self._loop,
+            self._clock,
+            self._pool,
+            self._emit,
+            self._orders,
+            self._job_numbers,
+        )
+        lifecycle.on_secondary_lost = lambda disk: self._secondary_lost(slot, disk)
+        lifecycle.on_primary_lost = lambda disk: self._primary_lost(slot)
+        slot.lifecycle = lifecycle
+        self.lifecycles[found.name] = lifecycle
+        secondary = slot.secondary.disk if with_secondary and slot.secondary else None
+        try:
+            await lifecycle.start(secondary)
+        except WrongDisk as error:
+            lifecycle.volume.alert(error.code, str(error))
+            raise
+        except EbbtideError as error:
+            if secondary is None:
+                self._start_failed(slot, lifecycle, error)
+                raise
+            # Its history cannot be read: hosts come first.
+            assert slot.secondary is not None
+            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            self._drop_secondary(slot)
+            try:
+                await lifecycle.start(None)
+            except EbbtideError as error_alone:
+                self._start_failed(slot, lifecycle, error_alone)
+                raise
+
+    def _start_failed(self, slot: Slot, lifecycle: Lifecycle, error: EbbtideError) -> None:
+        """The primary does not do its part: it is held off, and tried again."""
+        lifecycle.volume.alert(events.VOLUME_OFFLINE, str(error))
+        self._primary_lost(slot)
+
+    async def _restart(self, slot: Slot) -> None:
+        """The primary is back: both disks are read anew, as after a crash."""
+        lifecycle = slot.lifecycle
+        assert lifecycle is not None
+        self.views.drop_all(slot.name)
+        await self.exports.disconnect(slot.name, "its primary came back")
+        self.exports.admit(slot.name)
+        slot.lifecycle = None
+        del self.lifecycles[slot.name]
+        secondary = lifecycle.volume.secondary
+        if secondary is not None and slot.secondary is not None:
+            self._bays.look_anew(slot.secondary)
+            slot.secondary = None
+
+    async def _attach(self, slot: Slot) -> None:
+        lifecycle = slot.lifecycle
+        assert lifecycle is not None
+        assert slot.secondary is not None
+        assert slot.secondary.disk is not None
+        try:
+            await lifecycle.attach(slot.secondary.disk)
+        except WrongDisk as error:
+            self._refuse(slot.secondary, str(error))
+            slot.secondary = None
+        except EbbtideError as error:
+            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            self._drop_secondary(slot)
+        else:
+            self._emit(events.SECONDARY_BACK, volume=slot.name)
+
+    def _drop_secondary(self, slot: Slot) -> None:
+        bay, slot.secondary = slot.secondary, None
+        if bay is not None:
+            self._bays.recycle(bay)
+
+    def _secondary_lost(self, slot: Slot, disk: Disk) -> None:
+        if disk.fenced:
+            seconds = self._settings.disk_deadline_seconds
+            self._emit(events.DISK_FENCED, disk=disk.identity.id, seconds=seconds)
+        self.views.drop_all(slot.name)
+        self._drop_secondary(slot)
+
+    def _primary_lost(self, slot: Slot) -> None:
+        bay, slot.primary = slot.primary, None
+        if bay is not None:
+            self._bays.recycle(bay)
+
+    def _disk_gone(self, bay: Bay) -> None:
+        for slot in self._slots.values():
+            if slot.primary is bay and slot.lifecycle is not None:
+                slot.lifecycle.primary_gone()
+            elif slot.secondary is bay and slot.lifecycle is not None:
+                slot.lifecycle.secondary_gone()
+            if slot.primary is bay:
+                slot.primary = None
+            if slot.secondary is bay:
+                slot.secondary = None
+                self._go_on_without(slot)
+
+    def _go_on_without(self, slot: Slot) -> None:
+        """If its secondary was what kept a volume from starting, it starts now."""
+        lifecycle = slot.lifecycle
+        starting = slot.starting is not None and not slot.starting.finished
+        if lifecycle is not None and lifecycle.volume.path is None and not starting:
+            slot.lifecycle = None
+            del self.lifecycles[slot.name]
+            self._match(slot)
