@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from appliance.cdp.interfaces import SECTOR
+
 Sectors = npt.NDArray[np.int64]
 
 
@@ -73,6 +75,12 @@ def intersect(a: Extents, b: Extents) -> Extents:
 def widen(a: Extents, unit: int) -> Extents:
     """Each extent grown to whole multiples of `unit` sectors."""
     return extents(a.starts // unit * unit, -(-a.ends // unit) * unit)
+
+
+def byte_ranges(a: Extents, base: int = 0) -> list[tuple[int, int]]:
+    """Offset and length in bytes of each extent, `base` bytes further on."""
+    starts, lengths = base + a.starts * SECTOR, (a.ends - a.starts) * SECTOR
+    return list(zip(starts.tolist(), lengths.tolist(), strict=True))
 
 
 def in_steps(a: Extents, size: int) -> Iterator[Extents]:

@@ -72,7 +72,7 @@ class History:
         self._turn = Turn()
         self._holds: set[Hold] = set()
         self._post = post
-        self._pool = pool
+        self.pool = pool
 
     @property
     def capacity_bytes(self) -> int:
@@ -121,7 +121,7 @@ class History:
 
     def reader(self, pit_map: PitMap) -> PointReader:
         """Reads a point; hold its write meanwhile."""
-        return PointReader(self.disk, self.superblock, self._pool, pit_map, lambda: self.base_write)
+        return PointReader(self.disk, self.superblock, self.pool, pit_map, lambda: self.base_write)
 
     async def changed_after(self, write: int) -> Extents:
         """What any write behind that point has touched."""
@@ -183,7 +183,7 @@ class History:
             part = raw[at * size : (at + 1) * size]
             await disk_io.write_bytes(
                 self.disk,
-                self._pool,
+                self.pool,
                 self.superblock.segment_offset(segment),
                 part.ljust(format.pages(len(part)), b"\0"),
             )

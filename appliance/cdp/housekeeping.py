@@ -69,7 +69,12 @@ class Housekeeping:
         assert history is not None
         assert path is not None
         floor = history.chain.floor
-        while retention.is_low(history) and await retention.fold(history):
+
+        def damaged(reason: str) -> None:
+            disk = history.disk.identity.id
+            volume.emit(events.HISTORY_DAMAGED, volume=volume.name, disk=disk, reason=reason)
+
+        while retention.is_low(history) and await retention.fold(history, volume.primary, damaged):
             self._room_came()
         if history.chain.floor != floor:
             volume.emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)

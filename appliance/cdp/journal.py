@@ -90,6 +90,10 @@ class Journal:
         """The last write that any map holds."""
         return self._chain.newest_write
 
+    def wall_ns(self) -> int:
+        """What the box believes the time to be."""
+        return self._clock.wall_ns()
+
     def elapsed_ns(self) -> int:
         """How long the volume has been in service, over all its lives."""
         return self._clock.monotonic_ns() - self._born_ns

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from appliance.cdp import disk_io
-from appliance.cdp.extents import Extents, in_steps, widen
+from appliance.cdp.extents import Extents, byte_ranges, in_steps, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk, HostRequest
@@ -128,10 +128,7 @@ async def _write(
 ) -> None:
     """Write some extents as they were at the point."""
     size = step.total * SECTOR
-    ranges = [
-        (start * SECTOR, (end - start) * SECTOR)
-        for start, end in zip(step.starts.tolist(), step.ends.tolist(), strict=True)
-    ]
+    ranges = byte_ranges(step)
     buffer = await reader.read_extents(step)
     try:
         if again:

@@ -6,15 +6,26 @@ versions in the maps are copied into the base in the order of the volume, whole
 blocks gathered before they are written; the base is flushed; and only then do
 the maps leave the chain.  After a crash in between, the maps are still there,
 hide the half-written base, and are folded again.
+
+What history has lost to its medium is taken from the primary instead.  If a
+host has written over it since, no point before that write can be told truly
+any more, and the floor moves on to it.
 """
 
+from collections.abc import Callable
+from functools import reduce
+
+import numpy as np
+
 from appliance.cdp import disk_io
-from appliance.cdp.delta_map import DeltaMap
-from appliance.cdp.extents import Extents, in_steps, widen
+from appliance.cdp.delta_map import DeltaMap, from_write, spans
+from appliance.cdp.extents import EMPTY, Extents, byte_ranges, in_steps, union, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import SECTOR
+from appliance.cdp.interfaces import SECTOR, Disk
+from appliance.cdp.memory import Buffer
 from appliance.cdp.tasks import Cancelled, Task, gather
+from appliance.errors import DiskFailed, FormatDamaged
 
 STEP = 1 << 20
 """Bytes that one read and write of a fold take at most."""
@@ -34,8 +45,11 @@ def is_low(history: History) -> bool:
     return segments.free + segments.coming < reserve(count) + max(2, count * 4 // 64)
 
 
-async def fold(history: History) -> bool:
-    """Fold the oldest maps, until enough segments come free; False if that cannot be done now."""
+async def fold(history: History, primary: Disk, on_damage: Callable[[str], None]) -> bool:
+    """Fold the oldest maps, until enough segments come free; False if that cannot be done now.
+
+    `on_damage` is told in words what could not be read.
+    """
     chain = history.chain
     if not chain.maps:
         if chain.present is None or not chain.present.records or history.journal.mid_write:
@@ -59,7 +73,10 @@ async def fold(history: History) -> bool:
     await history.checkpoint()
     await history.base_turn.take()
     try:
-        await _copy_into_base(history, oldest, last)
+        lost = await _copy_into_base(history, oldest, last)
+        if lost:
+            on_damage(f"{lost.total * SECTOR} bytes of write {last} or before cannot be read")
+            await _mend(history, primary, lost, last)
     finally:
         history.base_turn.give()
     await disk_io.flush(history.disk)
@@ -72,23 +89,27 @@ async def fold(history: History) -> bool:
     return True
 
 
-async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> None:
+async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> Extents:
+    """Returns what history does not give any more."""
     pit_map = await history.pit_map(last, maps)
     reader = history.reader(pit_map)
     blocks = widen(pit_map.extents, PAGE // SECTOR)
     running: list[Task[None]] = []
+    lost: list[Extents] = []
 
     async def copy(step: Extents) -> None:
-        buffer = await reader.read_extents(step)
-        base = history.superblock.base_offset
-        ranges = [
-            (base + start * SECTOR, (end - start) * SECTOR)
-            for start, end in zip(step.starts.tolist(), step.ends.tolist(), strict=True)
-        ]
         try:
-            await disk_io.write_ranges(history.disk, buffer, ranges)
-        finally:
-            buffer.release()
+            buffer = await reader.read_extents(step)
+        except (FormatDamaged, DiskFailed):
+            if history.disk.fenced:
+                raise
+            if len(step.starts) == 1:
+                lost.append(step)
+                return
+            for at in range(len(step.starts)):
+                await copy(Extents(step.starts[at : at + 1], step.ends[at : at + 1]))
+            return
+        await _write_base(history, step, buffer)
 
     try:
         for step in in_steps(blocks, STEP // SECTOR):
@@ -101,3 +122,37 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
         for task in running:
             task.cancel()
         raise
+    return reduce(union, lost, EMPTY)
+
+
+async def _mend(history: History, primary: Disk, lost: Extents, last: int) -> None:
+    """Put into the base what the primary holds, and give up the points that this is too new for.
+
+    Whatever reached the primary before it was read is in a map by now: the
+    writes that are looked for afterwards are all that can have changed it.
+    """
+    for step in in_steps(lost, STEP // SECTOR):
+        buffer = await disk_io.read_ranges(primary, history.pool, byte_ranges(step))
+        await _write_base(history, step, buffer)
+    newest = last
+    for delta_map in history.chain.maps_after(last):
+        rows = from_write(await history.rows(delta_map), last + 1)
+        starts, ends = spans(rows)
+        after = np.searchsorted(lost.ends, starts, side="right")
+        hit = (after < len(lost.ends)) & (np.append(lost.starts, 0)[after] < ends)
+        if hit.any():
+            newest = max(newest, int(rows["write"][hit].max()))
+    if newest > last:
+        if not history.clear_holds_below(newest):
+            raise FormatDamaged(what="history", reason="a point in use cannot be kept")
+        history.chain.raise_floor(newest, history.journal.wall_ns())
+        await history.checkpoint()
+
+
+async def _write_base(history: History, step: Extents, buffer: Buffer) -> None:
+    """Write a buffer to its places in the base, and release it."""
+    try:
+        ranges = byte_ranges(step, history.superblock.base_offset)
+        await disk_io.write_ranges(history.disk, buffer, ranges)
+    finally:
+        buffer.release()

@@ -119,7 +119,7 @@ def _zeros_dropped() -> AbstractContextManager[Any]:
 
 
 def _full_history_stops_the_host() -> AbstractContextManager[Any]:
-    async def no_fold(history: object) -> bool:
+    async def no_fold(*arguments: object) -> bool:
         return False
 
     stack = ExitStack()
