@@ -236,8 +236,8 @@ class Synchroniser:
             batch = regions[at : at + CLEAR_AT]
             self._log.marked.difference_update(batch)
             await work(batch)  # type: ignore[operator]
-            # The primary too: what was copied from it, while it was only tracked, has no intent, and
-            # could still be lost to a power cut.
+            # The primary too: what was copied from it while it was only tracked has no intent,
+            # and could still be lost to a power cut.
             await disk_io.flush(self._primary, self._history.disk)
             # What was marked again meanwhile may have changed behind the copy.
             await self._log.clear_out_of_sync(set(batch) - self._log.marked)
