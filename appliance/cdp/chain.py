@@ -79,7 +79,7 @@ class Chain:
     def newest_restorable(self) -> int:
         """The newest point that can be restored now."""
         if self.incomplete_from:
-            return max(self.floor, self.incomplete_from - 1)
+            return self.incomplete_from - 1  # below the floor there is no point at all
         return self.newest_write
 
     def every_gap(self) -> list[Gap]:

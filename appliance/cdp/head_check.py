@@ -31,6 +31,8 @@ async def agrees_with_head(
     """
     pit_map = await history.pit_map(history.chain.newest_write)
     starts, ends = spans(pit_map.rows[-LAST_BLOCKS:])
+    block = max(1, primary.logical_block // SECTOR)
+    starts, ends = starts // block * block, -(-ends // block) * block
     size = history.superblock.region_size // SECTOR
     reader = history.reader(pit_map)
     looks = [

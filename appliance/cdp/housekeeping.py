@@ -74,7 +74,9 @@ class Housekeeping:
             disk = history.disk.identity.id
             volume.emit(events.HISTORY_DAMAGED, volume=volume.name, disk=disk, reason=reason)
 
-        while retention.is_low(history) and await retention.fold(history, volume.primary, damaged):
+        while retention.is_low(history) and await retention.fold(
+            history, volume.primary, damaged, path.settled
+        ):
             self._room_came()
         if history.chain.floor != floor:
             volume.emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)
@@ -103,6 +105,7 @@ class Housekeeping:
 
     def no_room(self) -> None:
         """The journal is full up to the reserve: fold at once, and wait for it only so long."""
+        self._stop_waiting()
         self._waiting_for_room = True
         self._patience = self._volume.post.after(ROOM_PATIENCE_SECONDS, self._no_patience)
         self._do_chores()

@@ -93,13 +93,13 @@ class Lifecycle:
                 await self._start_tracking()
             else:
                 await self._attach(secondary, first=True)
+            chain = volume.history.chain if volume.history else None
+            if chain is not None and chain.restoring is not None:
+                await self.jobs.finish_restore(chain.restoring[0])
         except BaseException:
             volume.service = Service.OFFLINE
             volume.history = volume.secondary = None
             raise
-        chain = volume.history.chain if volume.history else None
-        if chain is not None and chain.restoring is not None:
-            await self.jobs.finish_restore(chain.restoring[0])
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -191,6 +191,9 @@ class Lifecycle:
         self._log_is_whole = True
         history.superblock = volume.superblock.for_peer()
         await superblock.store(secondary, self._pool, history.superblock.next())
+        if volume.history is not history:
+            reason = "it failed while it was being attached"
+            raise DiskFailed(disk=secondary.identity.id, reason=reason)
         path.reserve = retention.reserve(volume.superblock.segment_count)
         chain = history.chain
         behind = log.out_of_sync() or not chain.baseline_whole or chain.incomplete_from
@@ -212,7 +215,8 @@ class Lifecycle:
         After a failure it is tried again, at longer and longer intervals.
         """
         last = self.volume.last_job
-        if last is not None and last.result == "cancelled":
+        owed = last is not None and last.kind in ("baseline", "resync")
+        if last is not None and owed and last.result == "cancelled":
             return
         if last is None or last.result != "failed":
             self._retry_ticks = 1

@@ -107,7 +107,8 @@ async def settle(
             await log.set_out_of_sync(unreadable)
             chain.incomplete_from = chain.incomplete_from or prefix + 1
             await history.checkpoint()
-    chain.end_gaps()
+    if not chain.incomplete_from:
+        chain.end_gaps()
     await flush_both(path)
     log.active.clear()
     log.stable_write = chain.newest_write

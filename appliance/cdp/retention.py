@@ -12,7 +12,7 @@ host has written over it since, no point before that write can be told truly
 any more, and the floor moves on to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import reduce
 
 import numpy as np
@@ -45,10 +45,16 @@ def is_low(history: History) -> bool:
     return segments.free + segments.coming < reserve(count) + max(2, count * 4 // 64)
 
 
-async def fold(history: History, primary: Disk, on_damage: Callable[[str], None]) -> bool:
+async def fold(
+    history: History,
+    primary: Disk,
+    on_damage: Callable[[str], None],
+    settled: Callable[[int], Awaitable[None]],
+) -> bool:
     """Fold the oldest maps, until enough segments come free; False if that cannot be done now.
 
-    `on_damage` is told in words what could not be read.
+    `on_damage` is told in words what could not be read; `settled` waits until
+    a write, and all before it, are complete on both disks.
     """
     chain = history.chain
     if not chain.maps:
@@ -75,8 +81,10 @@ async def fold(history: History, primary: Disk, on_damage: Callable[[str], None]
     try:
         lost = await _copy_into_base(history, oldest, last)
         if lost:
+            if chain.incomplete_from:
+                return False  # the primary has writes that no map tells of yet
             on_damage(f"{lost.total * SECTOR} bytes of write {last} or before cannot be read")
-            await _mend(history, primary, lost, last)
+            await _mend(history, primary, lost, last, settled)
     finally:
         history.base_turn.give()
     await disk_io.flush(history.disk)
@@ -125,28 +133,46 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
     return reduce(union, lost, EMPTY)
 
 
-async def _mend(history: History, primary: Disk, lost: Extents, last: int) -> None:
+async def _mend(
+    history: History,
+    primary: Disk,
+    lost: Extents,
+    last: int,
+    settled: Callable[[int], Awaitable[None]],
+) -> None:
     """Put into the base what the primary holds, and give up the points that this is too new for.
 
-    Whatever reached the primary before it was read is in a map by now: the
+    Whatever reached the primary before it was read is in a map by then: the
     writes that are looked for afterwards are all that can have changed it.
+    The floor has moved behind them, durably, before the base is touched.
     """
     for step in in_steps(lost, STEP // SECTOR):
         buffer = await disk_io.read_ranges(primary, history.pool, byte_ranges(step))
+        try:
+            newest = await _last_write_to(history, step, last)
+            if newest > history.chain.floor:
+                await settled(newest)
+                if not history.clear_holds_below(newest):
+                    raise FormatDamaged(what="history", reason="a point in use cannot be kept")
+                history.chain.raise_floor(newest, history.journal.wall_ns())
+                await history.checkpoint()
+        except BaseException:
+            buffer.release()
+            raise
         await _write_base(history, step, buffer)
+
+
+async def _last_write_to(history: History, step: Extents, last: int) -> int:
+    """The newest write behind `last` that touched any of the extents, or `last`."""
     newest = last
     for delta_map in history.chain.maps_after(last):
         rows = from_write(await history.rows(delta_map), last + 1)
         starts, ends = spans(rows)
-        after = np.searchsorted(lost.ends, starts, side="right")
-        hit = (after < len(lost.ends)) & (np.append(lost.starts, 0)[after] < ends)
+        after = np.searchsorted(step.ends, starts, side="right")
+        hit = (after < len(step.ends)) & (np.append(step.starts, 0)[after] < ends)
         if hit.any():
             newest = max(newest, int(rows["write"][hit].max()))
-    if newest > last:
-        if not history.clear_holds_below(newest):
-            raise FormatDamaged(what="history", reason="a point in use cannot be kept")
-        history.chain.raise_floor(newest, history.journal.wall_ns())
-        await history.checkpoint()
+    return newest
 
 
 async def _write_base(history: History, step: Extents, buffer: Buffer) -> None:

@@ -132,14 +132,24 @@ class Synchroniser:
     ) -> int:
         """Returns the bytes that differed.
 
-        Where history does not match its checksums, everything differs: the
-        primary's data is journaled once more, which mends the newest point.
+        Where history cannot be read, or does not match its checksums,
+        everything differs: the primary's data is journaled once more, which
+        mends the newest point.
         """
         reading = Task(disk_io.read(self._primary, self._pool, offset, length))
         theirs: Buffer | None = None
-        with suppress(FormatDamaged):
+        try:
             theirs = await reader.read(offset, length)
-        ours = await reading
+        except (FormatDamaged, DiskFailed):
+            if self._history.disk.fenced:
+                reading.when_finished(lambda: _let_go(reading))
+                raise
+        try:
+            ours = await reading
+        except DiskFailed:
+            if theirs is not None:
+                theirs.release()
+            raise
         try:
             different = extents([offset // SECTOR], [(offset + length) // SECTOR])
             if theirs is not None:
@@ -241,6 +251,12 @@ class Synchroniser:
             await disk_io.flush(self._primary, self._history.disk)
             # What was marked again meanwhile may have changed behind the copy.
             await self._log.clear_out_of_sync(set(batch) - self._log.marked)
+
+
+def _let_go(reading: Task[Buffer]) -> None:
+    """Nobody waits for this read any more."""
+    with suppress(DiskFailed):
+        reading.result().release()
 
 
 def differing(ours: Buffer, theirs: Buffer, offset: int, length: int) -> Extents:

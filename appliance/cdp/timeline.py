@@ -15,6 +15,8 @@ def window(chain: Chain) -> Window | None:
     if not chain.baseline_whole:
         return None
     newest = chain.newest_restorable
+    if newest < chain.floor:
+        return None
     inside = [m for m in chain.all_maps if m.records and m.last_write <= newest]
     newest_ns = max((_last_time(m) for m in inside), default=chain.floor_time)
     return Window(chain.floor_time, newest_ns, chain.floor, newest)

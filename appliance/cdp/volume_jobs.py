@@ -115,6 +115,7 @@ class VolumeJobs:
                 )
                 chain.incomplete_from = 0
                 chain.end_gaps()
+                chain.raise_floor(chain.floor, chain.floor_time)  # out of the gap
             if not chain.baseline_whole:
                 chain.baseline_whole = True
                 # Not next_write: what has gathered meanwhile is on neither disk.
@@ -133,6 +134,10 @@ class VolumeJobs:
         `verify` compares and reports."""
         volume = self._volume
         volume.require_history()
+        if kind == "resync" and volume.protection is Protection.SYNCING:
+            self.continue_syncing()
+            if volume.job is not None:
+                return volume.job
         if volume.protection is not Protection.PROTECTED:
             raise VolumeNotReady(
                 volume=volume.name, state=volume.state, reason="it is being synchronised already"

@@ -201,11 +201,15 @@ class WritePath:
             self._retire_intents(self._log.enough)
             if len(self._log.active) > self._log.capacity:
                 # Under PRIMARY, what lags holds its regions: try again behind it.
-                self._post.after(LAG_SECONDS, lambda: self._start_after_retirement(group, True))
+                self._post.after(LAG_SECONDS, lambda: self._retire_again(group))
                 return
             self._log.write_slot(lambda error: self._intent_written(group, error))
         elif not ok:
             self._refuse(group)
+
+    def _retire_again(self, group: Group) -> None:
+        if self._starting is group:
+            self.flush_both(lambda ok: self._start_after_retirement(group, ok))
 
     def _numbers_reserved(self, group: Group, error: OSError | None) -> None:
         if error is None and self._starting is group:
@@ -353,7 +357,7 @@ class WritePath:
             issued.popleft()
             self.completed_write = complete.last_write - complete.mid_write
             complete.buffer.release()
-        if self._barriers and self._barriers[0][0] <= self.completed_write:
+        if self._barriers:
             self._lift_barriers()
         self.wake()
 
@@ -511,14 +515,18 @@ class WritePath:
     async def lock(self, offset: int, length: int) -> None:
         """Host writes to these bytes wait from now on; those under way are over on return."""
         self._locks.lock(offset, length)
-        if self.completed_write < self.next_write - 1:
+        try:
+            await self.settled(self.next_write - 1)
+        except BaseException:
+            self.unlock(offset, length)
+            raise
+
+    async def settled(self, write: int) -> None:
+        """Wait until a write, and all before it, are complete on both disks."""
+        if self.completed_write < write:
             barrier: Completion[None] = Completion()
-            self._barriers.append((self.next_write - 1, barrier))
-            try:
-                await barrier
-            except BaseException:
-                self.unlock(offset, length)
-                raise
+            self._barriers.append((write, barrier))
+            await barrier
 
     def unlock(self, offset: int, length: int) -> None:
         """The writes that waited go on, in their order."""

@@ -202,8 +202,7 @@ class Assembly:
                 self._start_failed(slot, lifecycle, error)
                 raise
             # Its history cannot be read: hosts come first.
-            assert slot.secondary is not None
-            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            self._emit(events.DISK_REFUSED, disk=secondary.identity.id, reason=str(error))
             self._drop_secondary(slot)
             try:
                 await lifecycle.start(None)
@@ -233,15 +232,16 @@ class Assembly:
     async def _attach(self, slot: Slot) -> None:
         lifecycle = slot.lifecycle
         assert lifecycle is not None
-        assert slot.secondary is not None
-        assert slot.secondary.disk is not None
+        bay = slot.secondary
+        assert bay is not None
+        assert bay.disk is not None
         try:
-            await lifecycle.attach(slot.secondary.disk)
+            await lifecycle.attach(bay.disk)
         except WrongDisk as error:
-            self._refuse(slot.secondary, str(error))
+            self._refuse(bay, str(error))
             slot.secondary = None
         except EbbtideError as error:
-            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
             self._drop_secondary(slot)
         else:
             self._emit(events.SECONDARY_BACK, volume=slot.name)

@@ -190,6 +190,6 @@ SABOTAGES = [
         "names-what-is-in-flight",
         "on disk: checkpoint",
         _checkpoint_names_what_is_in_flight,
-        first=20,
+        first=1000,
     ),
 ]
