@@ -127,6 +127,8 @@ class DirtyRegionLog:
         self.ceiling = 0
         self.stable_write = 0
         """The journal was flushed behind this write: retired intents rely on it."""
+        self.behind = False
+        """The last slot failed: what stands here, intents and ceiling, is not on the disk."""
         self.marked: set[int] = set()
         """Regions marked out of sync, again perhaps, since a repair looked here last."""
         self._bitmap_turn = Turn()
@@ -194,11 +196,15 @@ class DirtyRegionLog:
                     PAGE,
                     self._slot,
                     0,
-                    lambda request: done(request.error),
+                    lambda request: self._slot_written(request.error, done),
                     durable=True,
                 )
             ]
         )
+
+    def _slot_written(self, error: OSError | None, done: Callable[[OSError | None], None]) -> None:
+        self.behind = error is not None
+        done(error)
 
     # The out-of-sync bitmap
 

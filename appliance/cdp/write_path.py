@@ -166,9 +166,10 @@ class WritePath:
 
     def _start(self, group: Group) -> None:
         """Make the intent durable, or the regions known as out of sync; then issue."""
-        rising = self.next_write + CEILING_STEP // 2 > self._log.ceiling
-        if rising:
+        if self.next_write + CEILING_STEP // 2 > self._log.ceiling:
             self._log.ceiling = self.next_write + CEILING_STEP
+            self._log.behind = True
+        rising = self._log.behind
         regions = group.regions(self._region_size)
         if self.journal is None:  # not by the mode: a pause may have come in between
             self._start_tracked(group, regions, rising)
