@@ -269,15 +269,18 @@ class Lifecycle:
         volume = self.volume
         if volume.primary.fenced:
             self._go_offline(str(error))
-        elif length:
-            size = volume.superblock.region_size
-            regions = range(offset // size, (offset + length - 1) // size + 1)
-            self._emit(events.PRIMARY_TROUBLE, volume=volume.name, reason=str(error))
-            if volume.protection is Protection.PROTECTED:
-                volume.protection = Protection.SYNCING
-            Task(self._mark(regions))
+            return
+        self._emit(events.PRIMARY_TROUBLE, volume=volume.name, reason=str(error))
+        size = volume.superblock.region_size
+        regions: list[int] = list(range(offset // size, -(-(offset + length) // size)))
+        if not length:
+            # A failed flush may have dropped anything that no flush has covered yet.
+            regions = list(volume.log.active)
+        if volume.protection is Protection.PROTECTED:
+            volume.protection = Protection.SYNCING
+        Task(self._mark(regions))
 
-    async def _mark(self, regions: range) -> None:
+    async def _mark(self, regions: list[int]) -> None:
         """The disks differ there.  If that cannot be written down either, the intents stay."""
         with suppress(DiskFailed):
             await self.volume.log.set_out_of_sync(regions)
