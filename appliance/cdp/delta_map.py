@@ -108,10 +108,6 @@ class DeltaMap:
         """The index is durable: the entries are on disk."""
         self._entries = self._marks = None
 
-    def remember(self, entries: bytes, marks: bytes) -> None:
-        """The entries were read from disk."""
-        self._entries, self._marks = bytearray(entries), bytearray(marks)
-
 
 def spans(entries: Rows) -> tuple[Sectors, Sectors]:
     """First and last (exclusive) sector of each entry."""

@@ -36,10 +36,6 @@ class Segments:
         """A free segment, the longest free first; None if there is none."""
         return self._free.popleft() if self._free else None
 
-    def untake(self, segment: int) -> None:
-        """Give back what was taken and never written."""
-        self._free.append(segment)
-
     def release(self, segments: Iterable[int]) -> None:
         """Give up; reused two checkpoints later."""
         self._released.extend(segments)

@@ -85,10 +85,6 @@ class Bays:
             raise DiskInUse(disk=name, reason=named[0].found.in_use)
         return named[0]
 
-    def bay_of(self, disk: object) -> Bay | None:
-        """Where an open disk sits."""
-        return next((bay for bay in self._bays.values() if bay.disk is disk), None)
-
     # What discovery tells
 
     def disk_appeared(self, disk: FoundDisk) -> None:
