@@ -158,8 +158,11 @@ class PointSuspect(EbbtideError):
     """A later synchronisation found that this point may not match what the host had."""
 
     code = "EB404"
-    sentence = "{point} is suspect"
-    remedy = "choose another point, or force it if you know better"
+    sentence = (
+        "{point} is suspect: a scan found blocks that differ, for points from write {from_write}"
+        " to {until}"
+    )
+    remedy = "choose another point, look at it with a view, or restore it with --force"
     exit_code = REFUSED
 
 

@@ -53,6 +53,8 @@ GAP_OPENED: Final = "EV406"
 VIEW_OPENED: Final = "EV407"
 VIEW_CLOSED: Final = "EV408"
 HISTORY_DAMAGED: Final = "EV409"
+SUSPECTS: Final = "EV411"
+DIFFERENCES: Final = "EV412"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
@@ -261,6 +263,22 @@ KINDS: Final[dict[str, EventKind]] = {
             "{volume}: history on disk {disk} is damaged: {reason}",
             "A piece of the kept past does not match its checksum.  Points that need it answer"
             " with an error and never with wrong data; others are as good as before.",
+        ),
+        EventKind(
+            SUSPECTS,
+            "warning",
+            "{volume}: points are suspect",
+            "A scan found blocks of the secondary that differ from the primary although nothing"
+            " explains it.  Points that answer with these blocks are refused as restore points"
+            " unless forced; the timeline shows their delta maps.  `sync --full` makes the newest"
+            " point right again; older ones stay suspect.",
+        ),
+        EventKind(
+            DIFFERENCES,
+            "error",
+            "{volume}: {kind} found {different} bytes different and copied {copied}",
+            "A scan compared both disks.  What differs was changed behind the appliance's back:"
+            " a failing disk, or a writer that should not be.  The primary counts as right.",
         ),
         EventKind(
             SERVICE_STARTED,

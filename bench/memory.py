@@ -13,6 +13,7 @@ from appliance.cdp.checkpoint import Checkpoints, Tail
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.interfaces import DiskIdentity
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.policies import Policies
 from appliance.cdp.tasks import Task
 from appliance.drivers.disk import RawDisk
 from appliance.loop import Loop
@@ -62,7 +63,7 @@ def format_clean_pair(name: str, primary: LoopDisk, secondary: LoopDisk) -> None
         await log.clear_out_of_sync(log.out_of_sync())
         checkpoints = Checkpoints(theirs, planned, pool)
         for _ in range(2):
-            await checkpoints.store(Chain(baseline_whole=True), Tail(0, 0), next_order=1, ack=0)
+            await checkpoints.store(Chain(baseline_whole=True), Tail(0, 0), 1, Policies())
 
     with Loop() as loop:
         disks = [

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from appliance.cdp.delta_map import DeltaMap, covering
 from appliance.cdp.points import Gap, Snapshot
-from appliance.errors import PointInGap, PointOutsideWindow
+from appliance.cdp.suspects import OPEN, Suspects
+from appliance.cdp.sync_progress import SyncProgress
+from appliance.errors import PointInGap, PointOutsideWindow, PointSuspect
 
 SKIPPED = "numbers skipped after a crash"
 
@@ -39,6 +41,9 @@ class Chain:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     restoring: tuple[int, int] | None = None
+    suspects: Suspects = field(default_factory=Suspects)
+    scan: SyncProgress | None = None
+    """A scan of everything that has not ended."""
 
     @property
     def all_maps(self) -> list[DeltaMap]:
@@ -109,6 +114,20 @@ class Chain:
                     reason=gap.reason,
                 )
 
+    def is_suspect(self, delta_map: DeltaMap) -> bool:
+        """May points of the map not match what the host had?"""
+        return self.suspects.concern(delta_map.first_write, delta_map.last_write)
+
+    def check_trusted(self, write: int, text: str) -> None:
+        """PointSuspect if the map that the point lies in is suspect, or the base below it."""
+        inside = [m for m in self.all_maps if m.first_write <= write <= m.last_write]
+        first = min((m.first_write for m in inside), default=write)
+        last = max((m.last_write for m in inside), default=write)
+        if self.suspects.concern(first, last):
+            begin, end = self.suspects.span()
+            until = "the newest" if end == OPEN else f"write {end}"
+            raise PointSuspect(point=text, from_write=begin, until=until)
+
     def add_gap(self, gap: Gap) -> None:
         """Note a gap, joined with the one before where they touch."""
         if gap.to_write < gap.from_write:
@@ -134,6 +153,7 @@ class Chain:
             if gap.from_write <= self.floor <= gap.to_write:
                 self.floor = gap.to_write + 1
         self.gaps = [gap for gap in self.gaps if gap.to_write >= self.floor]
+        self.suspects = self.suspects.above(self.floor)
         self.snapshots = {
             name: snapshot
             for name, snapshot in self.snapshots.items()

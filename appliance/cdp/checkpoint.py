@@ -15,24 +15,30 @@ import numpy as np
 from appliance.cdp import disk_io, format
 from appliance.cdp.chain import Chain
 from appliance.cdp.delta_map import DeltaMap, MapKind, MapOrder
+from appliance.cdp.extents import Extents
 from appliance.cdp.format import (
+    COMPARE_DTYPE,
     GAP_DTYPE,
     MAP_DTYPE,
     PAGE,
     SNAPSHOT_DTYPE,
+    SUSPECT_DTYPE,
     Rows,
     crc32c,
     pages,
 )
-from appliance.cdp.interfaces import Disk
+from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Gap, Snapshot
+from appliance.cdp.policies import Ack, Policies, Throttle
 from appliance.cdp.superblock import Superblock
+from appliance.cdp.suspects import Suspects
+from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress, limited
 from appliance.errors import DiskFailed, FormatDamaged, NoRoom
 
 SLOTS = 2
-ACK_POLICIES = 2
-"""Acknowledged by both disks, or by the primary; see `write_path.Ack`."""
+SYNC_SHARE = 8
+"""Compare delta map and suspects take at most an eighth of a slot each, coarser if need be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +58,23 @@ class Loaded:
     chain: Chain
     tail: Tail
     next_order: int
-    ack: int
+    policies: Policies
 
 
 def encode(
-    superblock: Superblock, number: int, chain: Chain, tail: Tail, next_order: int, ack: int
+    superblock: Superblock,
+    number: int,
+    chain: Chain,
+    tail: Tail,
+    next_order: int,
+    policies: Policies,
 ) -> bytes:
     """Header page and body; NoRoom if it does not fit a slot."""
     settled = chain.settled
     maps = np.zeros(len(settled), MAP_DTYPE)
     for row, delta_map in zip(maps, settled, strict=True):
         _fill_row(row, delta_map)
+        row["suspect"] = chain.is_suspect(delta_map)
     snapshots = np.array(
         [(s.write, s.time_ns, s.pinned, s.name.encode()) for s in chain.snapshots.values()],
         SNAPSHOT_DTYPE,
@@ -71,7 +83,12 @@ def encode(
         [(g.from_write, g.to_write, g.time_ns, g.reason.encode()) for g in chain.gaps], GAP_DTYPE
     )
     segments = np.array([n for delta_map in settled for n in delta_map.segments], "<u4")
-    body = maps.tobytes() + segments.tobytes() + snapshots.tobytes() + gaps.tobytes()
+    share = (superblock.checkpoint_size - PAGE) // SYNC_SHARE
+    scan = chain.scan
+    suspects = _on_volume(superblock, chain.suspects.limited(share // SUSPECT_DTYPE.itemsize).rows)
+    compare = _on_volume(superblock, _compare_rows(scan, share // COMPARE_DTYPE.itemsize))
+    tables = (maps, segments, snapshots, gaps, compare, suspects)
+    body = b"".join(table.tobytes() for table in tables)
     if PAGE + pages(len(body)) > superblock.checkpoint_size:
         raise NoRoom(reason="the directory of the history is full")
     header = format.seal(
@@ -92,7 +109,16 @@ def encode(
         floor_write=chain.floor,
         floor_time=chain.floor_time,
         baseline=int(chain.baseline_whole),
-        ack=ack,
+        ack=policies.ack,
+        throttle_floor=policies.throttle.floor,
+        throttle_ceiling=policies.throttle.ceiling,
+        sync_kind=scan.kind if scan else 0,
+        sync_phase=scan.phase if scan else 0,
+        sync_paused=int(scan.paused) if scan else 0,
+        sync_reserved=0,
+        sync_cursor=scan.cursor if scan else 0,
+        sync_different=scan.different if scan else 0,
+        sync_copied=scan.copied if scan else 0,
         incomplete_from=chain.incomplete_from,
         restore_to=chain.restoring[0] if chain.restoring else 0,
         restore_from=chain.restoring[1] if chain.restoring else 0,
@@ -100,6 +126,8 @@ def encode(
         segments=len(segments),
         snapshots=len(snapshots),
         gaps=len(gaps),
+        compare=len(compare),
+        suspects=len(suspects),
         body_size=len(body),
         body_crc=crc32c(body),
     )
@@ -108,7 +136,7 @@ def encode(
 
 _SAME_NAME = (
     *("id", "first_write", "last_write", "opened", "closed", "payload_bytes", "records"),
-    *("before_crc", "epoch", "index_crc", "kind", "order", "suspect", "indexed"),
+    *("before_crc", "epoch", "index_crc", "kind", "order", "indexed"),
 )
 """Fields of a row that are the map's attributes of the same name."""
 
@@ -129,8 +157,8 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
     body = raw[PAGE : PAGE + header.body_size]
     if len(body) != header.body_size or crc32c(body) != header.body_crc:
         raise FormatDamaged(what=what, reason="the checksum of its body is wrong")
-    counts = (header.maps, header.segments, header.snapshots, header.gaps)
-    dtypes = (MAP_DTYPE, np.dtype("<u4"), SNAPSHOT_DTYPE, GAP_DTYPE)
+    counts = tuple(header[name] for name in _TABLES)
+    dtypes = tuple(_TABLES.values())
     sizes = [count * dtype.itemsize for count, dtype in zip(counts, dtypes, strict=True)]
     if sum(sizes) != len(body):
         raise FormatDamaged(what=what, reason="its tables do not add up to its body")
@@ -139,7 +167,7 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
     for count, dtype, size in zip(counts, dtypes, sizes, strict=True):
         tables.append(np.frombuffer(body, dtype, count, at))
         at += size
-    maps, segments, snapshots, gaps = tables
+    maps, segments, snapshots, gaps, compare, suspects = tables
     try:
         chain = Chain(
             next_write=header.next_write,
@@ -164,14 +192,17 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
                 for r in gaps
             ],
             restoring=(header.restore_to, header.restore_from) if header.restore_from else None,
+            suspects=Suspects(_checked(superblock, suspects)),
+            scan=_scan(header, _checked(superblock, compare)),
+        )
+        policies = Policies(
+            Ack(header.ack), Throttle(header.throttle_floor, header.throttle_ceiling)
         )
     except (ValueError, UnicodeDecodeError) as error:
         raise FormatDamaged(what=what, reason=str(error)) from error
     named = {segment for delta_map in chain.maps for segment in delta_map.segments}
     if header.tail_segment >= superblock.segment_count or header.tail_segment in named:
         raise FormatDamaged(what=what, reason=f"its tail lies in segment {header.tail_segment}")
-    if header.ack >= ACK_POLICIES:
-        raise FormatDamaged(what=what, reason=f"policy {header.ack} does not exist")
     counters = ("number", "epoch", "next_write", "next_map", "next_order", "elapsed")
     behind = max(chain.newest_write, chain.maps[-1].id if chain.maps else 0)
     if max(behind, *(header[name] for name in counters)) >= format.NUMBER_LIMIT:
@@ -182,8 +213,60 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
         chain,
         Tail(header.tail_segment, header.tail_crc),
         header.next_order,
-        header.ack,
+        policies,
     )
+
+
+_TABLES = {
+    "maps": MAP_DTYPE,
+    "segments": np.dtype("<u4"),
+    "snapshots": SNAPSHOT_DTYPE,
+    "gaps": GAP_DTYPE,
+    "compare": COMPARE_DTYPE,
+    "suspects": SUSPECT_DTYPE,
+}
+"""The tables of the body, in their order; the header counts the rows of each."""
+
+
+def _compare_rows(scan: SyncProgress | None, count: int) -> Rows:
+    if scan is None:
+        return np.empty(0, COMPARE_DTYPE)
+    compare = limited(scan.compare, count)
+    rows = np.zeros(len(compare.starts), COMPARE_DTYPE)
+    rows["start"], rows["length"] = compare.starts, compare.ends - compare.starts
+    return rows
+
+
+def _scan(header: Any, compare: Rows) -> SyncProgress | None:
+    """ValueError if there is no such kind or phase."""
+    if not header.sync_kind:
+        return None
+    starts = compare["start"].astype(np.int64)
+    return SyncProgress(
+        ScanKind(header.sync_kind),
+        Phase(header.sync_phase),
+        bool(header.sync_paused),
+        header.sync_cursor,
+        header.sync_different,
+        header.sync_copied,
+        Extents(starts, starts + compare["length"].astype(np.int64)),
+    )
+
+
+def _on_volume(superblock: Superblock, rows: Rows) -> Rows:
+    """Coarser rows may reach behind the volume's end."""
+    rows = rows.copy()
+    rows["length"] = np.minimum(rows["length"], superblock.volume_size // SECTOR - rows["start"])
+    return rows
+
+
+def _checked(superblock: Superblock, rows: Rows) -> Rows:
+    """ValueError if a row lies outside the volume."""
+    sectors = superblock.volume_size // SECTOR
+    starts, lengths = rows["start"], rows["length"]
+    if (lengths == 0).any() or (lengths > sectors).any() or (starts > sectors - lengths).any():
+        raise ValueError("what it says of blocks reaches outside the volume")
+    return rows
 
 
 def _maps(superblock: Superblock, rows: Rows, segments: Rows) -> list[DeltaMap]:
@@ -220,7 +303,6 @@ def _maps(superblock: Superblock, rows: Rows, segments: Rows) -> list[DeltaMap]:
                 index_segments=own[split:],
                 index_crc=int(row["index_crc"]),
                 indexed=bool(row["indexed"]),
-                suspect=bool(row["suspect"]),
                 entry_count=int(row["entries"]),
                 mark_count=int(row["marks"]),
                 _entries=None,
@@ -277,9 +359,9 @@ class Checkpoints:
             raw = await disk_io.read_bytes(self._disk, self._pool, offset, size)
         return decode(self._superblock, raw, what)
 
-    async def store(self, chain: Chain, tail: Tail, next_order: int, ack: int) -> None:
+    async def store(self, chain: Chain, tail: Tail, next_order: int, policies: Policies) -> None:
         """Durable when this returns.  Everything it names is flushed first."""
-        raw = encode(self._superblock, self.number + 1, chain, tail, next_order, ack)
+        raw = encode(self._superblock, self.number + 1, chain, tail, next_order, policies)
         await disk_io.flush(self._disk)
         await disk_io.write_bytes(
             self._disk, self._pool, self.offset(self.number + 1), raw, durable=True

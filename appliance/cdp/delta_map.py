@@ -59,7 +59,6 @@ class DeltaMap:
     index_segments: list[int] = field(default_factory=list)
     index_crc: int = 0
     indexed: bool = False
-    suspect: bool = False
     entry_count: int = 0
     mark_count: int = 0
     in_flight: int = 0

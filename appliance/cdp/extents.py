@@ -96,6 +96,20 @@ def in_steps(a: Extents, size: int) -> Iterator[Extents]:
             yield Extents(starts[first:last], ends[first:last])
 
 
+def by_window(a: Extents, size: int) -> Iterator[Extents]:
+    """The extents cut at multiples of `size` sectors, in turns of one such window each."""
+    first = a.starts // size
+    counts = (a.ends - 1) // size - first + 1
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    window = np.repeat(first, counts) + within
+    starts = np.maximum(np.repeat(a.starts, counts), window * size)
+    ends = np.minimum(np.repeat(a.ends, counts), (window + 1) * size)
+    cuts = np.flatnonzero(window[1:] != window[:-1]) + 1
+    for begin, behind in pairwise([0, *cuts.tolist(), len(window)]):
+        if behind > begin:
+            yield Extents(starts[begin:behind], ends[begin:behind])
+
+
 def _sweep(
     a_starts: Sectors, a_ends: Sectors, b_starts: Sectors, b_ends: Sectors, wanted: object
 ) -> Extents:

@@ -239,6 +239,26 @@ GAP_DTYPE = np.dtype(
     [("from_write", "<u8"), ("to_write", "<u8"), ("time", "<i8"), ("reason", "S40")]
 )
 
+CompareRow = construct.Struct("start" / Int64ul, "length" / Int64ul)  # both in sectors
+COMPARE_DTYPE = np.dtype([("start", "<u8"), ("length", "<u8")])
+
+SuspectRow = construct.Struct(
+    "start" / Int64ul,  # on the primary, in sectors
+    "length" / Int64ul,  # in sectors
+    "from_write" / Int64ul,  # points from this write on are suspect
+    "to_write" / Int64ul,  # to this one, or 0: to the newest
+    "seen_write" / Int64ul,  # the newest write when the blocks were found different
+)
+SUSPECT_DTYPE = np.dtype(
+    [
+        ("start", "<u8"),
+        ("length", "<u8"),
+        ("from_write", "<u8"),
+        ("to_write", "<u8"),
+        ("seen_write", "<u8"),
+    ]
+)
+
 Checkpoint = _sealed(
     CHECKPOINT_MAGIC,
     "number" / Int64ul,  # of two slots, the higher is the newer
@@ -259,14 +279,26 @@ Checkpoint = _sealed(
     "incomplete_from" / Int64ul,  # points from this write on await a resync, or 0
     "restore_to" / Int64ul,  # a running restore, or 0
     "restore_from" / Int64ul,
+    "throttle_floor" / Int32ul,  # MiB/s that a synchronisation does under any load
+    "throttle_ceiling" / Int32ul,  # MiB/s that it never exceeds, or 0
+    "sync_kind" / Int32ul,  # of a scan that has not ended, or 0
+    "sync_phase" / Int32ul,
+    "sync_paused" / Int32ul,
+    "sync_reserved" / Int32ul,
+    "sync_cursor" / Int64ul,  # the volume is scanned up to this byte
+    "sync_different" / Int64ul,  # bytes
+    "sync_copied" / Int64ul,  # bytes
     "maps" / Int32ul,
     "segments" / Int32ul,
     "snapshots" / Int32ul,
     "gaps" / Int32ul,
+    "compare" / Int32ul,
+    "suspects" / Int32ul,
     "body_size" / Int32ul,
     "body_crc" / Int32ul,
 )
-"""Behind this page: rows of maps, then their segments' numbers (u32), snapshots, gaps."""
+"""Behind this page: rows of maps, then their segments' numbers (u32), snapshots, gaps, the compare
+delta map of a scan that has not ended, suspects."""
 
 
 def seal(definition: construct.Struct, size: int, **fields: Any) -> bytes:

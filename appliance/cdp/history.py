@@ -24,6 +24,7 @@ from appliance.cdp.journal import Journal
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
+from appliance.cdp.policies import Policies
 from appliance.cdp.segments import Segments
 from appliance.cdp.stream import Stream, as_rows
 from appliance.cdp.superblock import Superblock
@@ -57,7 +58,7 @@ class History:
         self.superblock = superblock
         self.chain = chain
         self.next_order = next_order
-        self.ack = 0
+        self.policies = Policies()
         self.segments = Segments(
             superblock.segment_count,
             [tail.segment, *(n for delta_map in chain.all_maps for n in delta_map.segments)],
@@ -71,7 +72,7 @@ class History:
         """Whoever writes to the base image from what it has read elsewhere: baseline or fold."""
         self._turn = Turn()
         self._holds: set[Hold] = set()
-        self._post = post
+        self.post = post
         self.pool = pool
 
     @property
@@ -91,7 +92,7 @@ class History:
             self.chain.elapsed_ns = self.journal.elapsed_ns()
             try:
                 await self._checkpoints.store(
-                    self.chain, self.journal.tail, self.next_order, self.ack
+                    self.chain, self.journal.tail, self.next_order, self.policies
                 )
             except BaseException:
                 self.segments.release(released)
@@ -115,7 +116,7 @@ class History:
         hold = self.hold(write, None)
         try:
             rows = [up_to(await self.rows(delta_map), write) for delta_map in wanted]
-            return await self._post.offload(lambda: PitMap(write, rows))
+            return await self.post.offload(lambda: PitMap(write, rows))
         finally:
             self.let_go(hold)
 
@@ -135,7 +136,7 @@ class History:
             self.let_go(hold)
         if not rows:
             return EMPTY
-        return await self._post.offload(lambda: extents(*spans(np.concatenate(rows))))
+        return await self.post.offload(lambda: extents(*spans(np.concatenate(rows))))
 
     def hold(self, write: int, give_up: Callable[[], None] | None) -> Hold:
         """Keep a point restorable until `let_go`, or until `give_up` is called."""

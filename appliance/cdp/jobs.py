@@ -6,6 +6,7 @@ estimate follows it.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +14,8 @@ from appliance.cdp.interfaces import Clock
 from appliance.cdp.tasks import Completion, Task
 
 JobKind = Literal["baseline", "full", "resync", "verify", "restore"]
-Result = Literal["done", "cancelled", "failed"]
+Result = Literal["done", "cancelled", "interrupted", "failed"]
+"""`interrupted`: the service stops or a disk is lost; what is owed goes on later by itself."""
 
 RATE_WINDOW_NS = 10_000_000_000
 """Rates are taken over this much of the recent past, so that an estimate follows the load."""
@@ -43,6 +45,9 @@ class Job:
     error: Exception | None = None
     finished: Completion[None] = field(default_factory=Completion)
     task: Task[None] | None = None
+    on_pause: Callable[[bool], None] = lambda paused: None
+    """Told when a person holds the job, or lets it go on."""
+    _interrupted: bool = False
     _gate: Completion[None] | None = None
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
 
@@ -51,8 +56,9 @@ class Job:
 
     @property
     def bytes_done(self) -> int:
-        """How much of `bytes_total` is behind us."""
-        return max(self.bytes_scanned, self.bytes_copied)
+        """How much of `bytes_total` is behind us: each byte is scanned once, and copied if it
+        differs."""
+        return self.bytes_scanned + self.bytes_copied
 
     def advance(self, *, scanned: int = 0, different: int = 0, copied: int = 0) -> None:
         """Count bytes as done."""
@@ -90,11 +96,13 @@ class Job:
         """Hold at the next step; idempotent."""
         if self._gate is None:
             self._gate = Completion()
+            self.on_pause(True)
 
     def go_on(self) -> None:
         """Idempotent."""
         gate, self._gate = self._gate, None
         if gate is not None:
+            self.on_pause(False)
             gate.succeed(None)
 
     async def step(self) -> None:
@@ -106,3 +114,13 @@ class Job:
         """Stop at the next step; what was done stays done."""
         if self.task is not None:
             self.task.cancel()
+
+    def interrupt(self) -> None:
+        """Stop as `cancel` does, though nobody wanted it: the work is still owed."""
+        self._interrupted = True
+        self.cancel()
+
+    @property
+    def stopped(self) -> Result:
+        """What a job that was stopped is called."""
+        return "interrupted" if self._interrupted else "cancelled"

@@ -15,6 +15,7 @@ continues it.
 
 from appliance.cdp import format
 from appliance.cdp.chain import Chain
+from appliance.cdp.changes import Changes
 from appliance.cdp.checkpoint import Tail
 from appliance.cdp.delta_map import DeltaMap, MapKind
 from appliance.cdp.format import (
@@ -25,7 +26,7 @@ from appliance.cdp.format import (
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
 )
-from appliance.cdp.interfaces import SECTOR, Clock
+from appliance.cdp.interfaces import SECTOR, Clock, Post
 from appliance.cdp.segments import Segments
 from appliance.cdp.superblock import Superblock
 
@@ -68,6 +69,9 @@ class Journal:
         self._segment_pages = superblock.segment_size // PAGE
         self._page = self._segment_pages
         self._kind = MapKind.HOST
+        self._cut: MapKind | None = None
+        """A map of this kind is opened as soon as one can be."""
+        self._watches: list[Changes] = []
         self.mid_write = False
         """The last record ended in the middle of a host's write: no map may end behind it."""
         self._map_bytes = max(
@@ -192,8 +196,11 @@ class Journal:
             format.MID_WRITE if mid_write else 0,
         )
         self._previous_crc = format.seal_in_place(memory[PAGE:HEADROOM], PAGE)
+        packed = memory[PAGE + RECORD_HEADER.size : at]
+        for watch in self._watches:
+            watch.add(packed)
         present.append(
-            memory[PAGE + RECORD_HEADER.size : at],
+            packed,
             last_write,
             wall,
             self._chain.clock_epoch,
@@ -202,8 +209,8 @@ class Journal:
         present.in_flight += 1
         self.mid_write = mid_write
         full = present.payload_bytes >= self._map_bytes or present.entry_count >= MAP_ENTRIES
-        if full and not mid_write:
-            self.close_map()
+        if (full or self._cut is not None) and not mid_write:
+            self.close_map(self._cut)
         return present
 
     def _seal_segment(self, memory: memoryview, present: DeltaMap) -> None:
@@ -231,15 +238,37 @@ class Journal:
             self._chain.clock_epoch += 1
             self._clock_offset = offset
 
-    def close_map(self, next_kind: MapKind = MapKind.HOST) -> None:
-        """Cut the stream: the next record opens a map of `next_kind` in a segment of its own."""
+    def watch(self, post: Post) -> Changes:
+        """Tell what is journaled from now on; end it."""
+        changes = Changes(post, self._unwatch)
+        self._watches.append(changes)
+        return changes
+
+    def _unwatch(self, changes: Changes) -> None:
+        if changes in self._watches:
+            self._watches.remove(changes)
+
+    def close_map(self, next_kind: MapKind | None = None) -> None:
+        """Cut the stream: the next record opens a map in a segment of its own.
+
+        It is of `next_kind`, or of the same kind as this one.
+        """
+        assert not self.mid_write, "no map ends in the middle of a write"
         chain = self._chain
         if chain.present is not None:
             chain.present.closed = self._clock.wall_ns()
             chain.maps.append(chain.present)
             chain.present = None
         self._page = self._segment_pages
-        self._kind = next_kind
+        self._kind = next_kind or self._kind
+        self._cut = None
+
+    def cut(self, next_kind: MapKind) -> None:
+        """Close the map here, or as soon as the write that it is in the middle of has ended."""
+        if self.mid_write:
+            self._cut = next_kind
+        else:
+            self.close_map(next_kind)
 
 
 def location_of(record_offset: int, at: int) -> int:

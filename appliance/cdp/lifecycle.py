@@ -30,13 +30,14 @@ from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pair import check_pair
+from appliance.cdp.policies import Policies
 from appliance.cdp.rescue import read_from_secondary
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.volume_jobs import VolumeJobs
-from appliance.cdp.write_path import Ack, WritePath
+from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
 
 LONGEST_RETRY_TICKS = 300
@@ -170,7 +171,7 @@ class Lifecycle:
         assert volume.path is not None
         path = volume.path
         path.reserve = 0
-        path.ack = Ack(history.ack)
+        path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
         if first:
             await self._look_for_other_writers(history)
@@ -246,7 +247,7 @@ class Lifecycle:
         volume.protection = Protection.TRACKING
         secondary, volume.secondary, volume.history = volume.secondary, None, None
         if volume.job is not None:
-            volume.job.cancel()
+            volume.job.interrupt()
         self._housekeeping.drop_chores()
         assert volume.path is not None
         await volume.log.set_out_of_sync(volume.log.active)
@@ -296,7 +297,7 @@ class Lifecycle:
         volume.log.doubt(volume.path.unsettled_regions())
         volume.path.abandon()
         if volume.job is not None:
-            volume.job.cancel()
+            volume.job.interrupt()
         self._housekeeping.stop()
         volume.alert(events.VOLUME_OFFLINE, f"the primary failed: {reason}")
         self._emit(events.VOLUME_OFFLINE, volume=volume.name, reason=reason)
@@ -306,7 +307,7 @@ class Lifecycle:
         """Out of service in order: nothing is left to settle at the next start."""
         volume = self.volume
         self._housekeeping.stop()
-        await self.jobs.cancel()
+        await self.jobs.interrupt()
         serving = volume.service is Service.ONLINE
         volume.service = Service.OFFLINE
         path = volume.path
@@ -316,8 +317,9 @@ class Lifecycle:
         path.pause()
         await path.drain()
         history = volume.history
-        if history is not None:
+        if history is not None and not history.journal.mid_write:
             history.journal.close_map()
+        if history is not None:
             await recovery.flush_both(path)
         if history is not None and volume.history is history:  # not lost meanwhile
             volume.log.active.clear()
@@ -339,13 +341,13 @@ class Lifecycle:
 
     # Policies
 
-    async def set_ack(self, ack: Ack) -> None:
+    async def set_policies(self, policies: Policies) -> None:
         """Durable when this returns; DiskFailed otherwise."""
         history, path = self.volume.require_history(), self.volume.path
         assert path is not None
-        history.ack = ack
+        history.policies = policies
         await history.checkpoint()
-        path.ack = ack
+        path.ack = policies.ack
 
 
 class Orders:

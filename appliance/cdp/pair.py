@@ -13,6 +13,7 @@ from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.format import PAGE
 from appliance.cdp.interfaces import Disk
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.policies import Policies
 from appliance.cdp.superblock import Superblock
 from appliance.errors import WrongDisk
 
@@ -37,7 +38,7 @@ async def format_pair(
     await disk_io.write_bytes(secondary, pool, 0, protective_mbr())
     checkpoints = Checkpoints(secondary, planned, pool)
     for _ in range(2):  # both slots, so that either can stand for the other
-        await checkpoints.store(Chain(), Tail(0, 0), next_order=1, ack=0)
+        await checkpoints.store(Chain(), Tail(0, 0), next_order=1, policies=Policies())
     await superblock.store(secondary, pool, planned.for_peer())
     await superblock.store(primary, pool, planned)
 

@@ -1,7 +1,8 @@
 """Reading a point in time from the secondary, through its PIT map.
 
 Payload is checked against its CRC on every read, which takes reading whole
-entries; the base image has no CRCs.  Reads are widened to the secondary's
+entries; the base image has no CRCs.  Whoever compares with the primary anyway
+reads without that check, only what is seen.  Reads are widened to the secondary's
 logical block, so that 512- and 4096-byte disks mix.  However many pieces a
 read has, they are sorted by their places, joined where they touch, and
 submitted at once.
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from appliance.cdp import disk_io
 from appliance.cdp.extents import Extents
 from appliance.cdp.format import crc32c
-from appliance.cdp.interfaces import SECTOR, Disk
+from appliance.cdp.interfaces import READ, SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.pit_map import EntryAt, Piece, PitMap
 from appliance.cdp.superblock import Superblock
@@ -37,7 +38,7 @@ class PointReader:
     ) -> None:
         self.pit_map = pit_map
         self._base_write = base_write
-        self._secondary = secondary
+        self.disk = secondary
         self._superblock = superblock
         self.pool = pool
         self._block = max(SECTOR, secondary.logical_block)
@@ -49,13 +50,13 @@ class PointReader:
         history does not match its checksum.
         """
         start, end = offset // SECTOR, (offset + length) // SECTOR
-        return await self._read(self.pit_map.pieces(start, end), length)
+        return await self._read(self.pit_map.pieces(start, end), length, True)
 
-    async def read_extents(self, wanted: Extents) -> Buffer:
+    async def read_extents(self, wanted: Extents, checked: bool = True) -> Buffer:
         """The same for several extents, one behind the other in the buffer."""
-        return await self._read(self.pit_map.pieces_of(wanted), wanted.total * SECTOR)
+        return await self._read(self.pit_map.pieces_of(wanted), wanted.total * SECTOR, checked)
 
-    async def _read(self, pieces: list[Piece], length: int) -> Buffer:
+    async def _read(self, pieces: list[Piece], length: int, checked: bool) -> Buffer:
         target = self.pool.get(length)
         try:
             at = 0
@@ -64,14 +65,14 @@ class PointReader:
                 placed.append((piece, at))
                 at += (piece.end - piece.start) * SECTOR
             while placed:
-                placed = await self._bring(target.view, placed)
+                placed = await self._bring(target, placed, checked)
         except BaseException:
             target.release()
             raise
         return target
 
     async def _bring(
-        self, target: memoryview, placed: list[tuple[Piece, int]]
+        self, target: Buffer, placed: list[tuple[Piece, int]], checked: bool
     ) -> list[tuple[Piece, int]]:
         """Read pieces to their places in the target; returns those to be read anew.
 
@@ -86,18 +87,26 @@ class PointReader:
                 fetches.append(_Fetch(source, (piece.end - piece.start) * SECTOR, piece, at, None))
             elif entry.is_zeros:
                 length = (piece.end - piece.start) * SECTOR
-                target[at : at + length] = bytes(length)
-            else:
+                target.view[at : at + length] = bytes(length)
+            elif checked:
                 source, length = entry.location * SECTOR, entry.length * SECTOR
                 fetches.append(_Fetch(source, length, piece, at, entry))
+            else:
+                source = (entry.location + piece.start - entry.start) * SECTOR
+                fetches.append(_Fetch(source, (piece.end - piece.start) * SECTOR, piece, at, entry))
         fetches.sort(key=lambda fetch: fetch.source)
         ranges, places = self._join(fetches)
-        buffer = await disk_io.read_ranges(self._secondary, self.pool, ranges)
+        if len(fetches) == 1 and fetches[0].is_whole(ranges[0], self._block):
+            source, length, piece, at, entry = fetches[0]
+            if entry is None:  # nothing to check, nothing to cut
+                await disk_io.start(self.disk, READ, source, length, target, at)
+                return []
+        buffer = await disk_io.read_ranges(self.disk, self.pool, ranges)
         try:
             return [
                 (fetch.piece, fetch.at)
                 for fetch, place in zip(fetches, places, strict=True)
-                if not self._take(target, fetch, buffer, place)
+                if not self._take(target.view, fetch, buffer, place, checked)
             ]
         finally:
             buffer.release()
@@ -122,10 +131,15 @@ class PointReader:
             ranges.append((begin, end - begin))
         return ranges, places
 
-    def _take(self, target: memoryview, fetch: "_Fetch", buffer: Buffer, place: int) -> bool:
+    def _take(
+        self, target: memoryview, fetch: "_Fetch", buffer: Buffer, place: int, checked: bool
+    ) -> bool:
         """Copy what was read at `place` to the target; False if it was folded meanwhile."""
         _, size, piece, at, entry = fetch
-        if entry is not None:
+        if entry is not None and not checked:
+            if entry.write <= self._base_write():
+                return False
+        elif entry is not None:
             if crc32c(buffer.array[place : place + size]) != entry.crc:
                 if entry.write <= self._base_write():
                     return False
@@ -150,3 +164,7 @@ class _Fetch(NamedTuple):
     piece: Piece
     at: int
     entry: EntryAt | None
+
+    def is_whole(self, place: tuple[int, int], block: int) -> bool:
+        """Is it all that is read there, and fit to go straight to the target?"""
+        return place == (self.source, self.length) and self.at % block == 0

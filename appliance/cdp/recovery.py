@@ -59,7 +59,7 @@ async def read_history(
         clock,
         pool,
     )
-    history.ack = loaded.ack
+    history.policies = loaded.policies
     if followed.mid_write:
         # Durable with the map, for no later life reads the end of its stream again.
         cut = chain.newest_write
@@ -102,7 +102,7 @@ async def settle(
     path.start_journaling(history.disk, history.journal)
     if chain.baseline_whole:
         dirty = sorted(set(log.active) - set(log.out_of_sync()))
-        unreadable = await synchroniser.repair_readable(dirty)
+        unreadable = await synchroniser.settle(dirty)
         if unreadable:
             await log.set_out_of_sync(unreadable)
             chain.incomplete_from = chain.incomplete_from or prefix + 1
@@ -114,7 +114,7 @@ async def settle(
     log.stable_write = chain.newest_write
     log.ceiling = max(log.ceiling, path.next_write + CEILING_STEP)
     await write_slot(log)
-    history.journal.close_map()
+    history.journal.close_map(MapKind.HOST)
 
 
 async def _forget_chain(history: History) -> set[int]:

@@ -150,7 +150,8 @@ async def _write(
         await written
     if pending.failed:
         raise DiskFailed(disk=path.primary.identity.id, reason="a restored block was not written")
-    job.advance(scanned=size, different=copied, copied=copied)
+    job.bytes_total -= size - copied
+    job.advance(different=copied, copied=copied)
 
 
 class _Pending:

@@ -133,7 +133,8 @@ def plan(
         rows = min(MAPS, at_most + 8) * format.MAP_DTYPE.itemsize
         rows += (16 if small else SNAPSHOTS) * format.SNAPSHOT_DTYPE.itemsize
         rows += (16 if small else GAPS) * format.GAP_DTYPE.itemsize
-        slot = PAGE + pages(rows + at_most * 4)
+        rows += at_most * 4
+        slot = PAGE + pages(rows * 4 // 3)  # the fourth part is for synchronisations
         base = -(-(checkpoint_offset + 2 * slot) // align) * align
         begin = -(-(base + bitmap_offset) // align) * align
         return slot, base, begin, segment, max(0, (last - begin) // segment)

@@ -1,39 +1,34 @@
-"""Making the secondary equal to the primary: after a crash, after an absence, and first of all.
+"""Making the secondary equal to the primary where it is known, or feared, to differ.
 
-*Repair* compares a region of the primary with what the PIT map of the newest
-point names on the secondary, by block, and appends what differs to the journal
-as writes of the appliance, so that the past is kept and the newest point
-becomes what the primary holds.  Recovery repairs before hosts attach; a resync
-does it while they write, with the region locked for the moment of the
-comparison.  Sectors that were journaled since the PIT map was made are equal by
-construction and left out, exactly.
+*Resync* compares the regions that are out of sync while hosts write, and
+journals what differs, so that the past is kept and the newest point becomes
+what the primary holds (claims 5 and 6).  Recovery does the same before hosts
+attach, for the regions that a crash left unsettled.
 
 *Baseline* copies the primary into the base image in place, while host writes
 go into the journal on top of it, which hides whatever the copy caught half
 written.  No point before its end is restorable.
+
+The scans of everything are `full_scan`'s.
 """
 
-from contextlib import suppress
-
-import numpy as np
+from collections.abc import Awaitable, Callable, Iterator
 
 from appliance.cdp import disk_io
-from appliance.cdp.commit_group import REPAIR
-from appliance.cdp.delta_map import from_write, spans
+from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
 from appliance.cdp.dirty_region_log import DirtyRegionLog
-from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
+from appliance.cdp.extents import Extents, extents
+from appliance.cdp.full_scan import FullScan
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk, HostRequest
+from appliance.cdp.interfaces import SECTOR, WRITE, Disk
 from appliance.cdp.jobs import Job
-from appliance.cdp.memory import Buffer, BufferPool
-from appliance.cdp.point_reader import PointReader
-from appliance.cdp.tasks import Completion, Task, gather
+from appliance.cdp.memory import BufferPool
+from appliance.cdp.pace import Pace
+from appliance.cdp.sync_progress import SyncProgress
+from appliance.cdp.tasks import Ahead
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, FormatDamaged, VolumeNotReady
+from appliance.errors import DiskFailed
 
-STEP = 1 << 20
-STALE = 16 << 10
-"""Entries behind a PIT map that are looked through for each step."""
 CLEAR_AT = 256
 """Regions whose bits are cleared with one flush."""
 
@@ -57,223 +52,150 @@ class Synchroniser:
         self._size = history.superblock.volume_size
         self._region_size = history.superblock.region_size
 
-    def region(self, number: int) -> tuple[int, int]:
+    def _region(self, number: int) -> tuple[int, int]:
         """First byte and length of a region; the last one may be short."""
         offset = number * self._region_size
         return offset, min(self._region_size, self._size - offset)
 
-    # Repair
+    async def _begin(self) -> Comparison:
+        return await Comparison.begin(self._primary, self._history, self._path, self._pool)
 
-    async def scan(self, job: Job, only_report: bool) -> None:
-        """Compare everything; repair what differs unless only a report is wanted."""
-        job.phase = "scanning"
-        job.bytes_total = self._size
-        regions = list(range(self._history.superblock.regions))
-        await self.repair(regions, job, only_report)
-        await disk_io.flush(self._history.disk)
+    # Comparing
 
-    async def repair_readable(self, regions: list[int]) -> list[int]:
-        """Repair before hosts attach; returns the regions that a bad sector kept from it.
+    async def settle(self, regions: list[int]) -> list[int]:
+        """Repair what a crash left different, before hosts attach.
 
+        Returns the regions that a bad sector of the primary kept from it;
         DiskFailed only if a disk is lost altogether.
         """
-        unreadable: list[int] = []
-        await self.repair(regions, unreadable=unreadable)
-        return unreadable
-
-    async def repair(
-        self,
-        regions: list[int],
-        job: Job | None = None,
-        only_report: bool = False,
-        unreadable: list[int] | None = None,
-    ) -> None:
-        """Make the newest point equal to the primary in these regions.
-
-        With a job, hosts may write meanwhile, and it counts bytes.  Regions that
-        cannot be read go into `unreadable` if that is given.
-        """
-        reader = await self._newest()
-        for number in regions:
-            offset, length = self.region(number)
-            if job is not None:
-                await job.step()
-            if self._is_stale(reader):
-                reader = await self._newest()
-            if job is not None:
-                await self._path.lock(offset, length)
-            try:
-                for at in range(offset, offset + length, STEP):
-                    size = min(STEP, offset + length - at)
-                    different = await self._repair_range(reader, at, size, only_report)
-                    if job is not None:
-                        copied = 0 if only_report else different
-                        job.advance(scanned=size, different=different, copied=copied)
-            except DiskFailed:
-                lost = self._primary.fenced or self._history.disk.fenced
-                if unreadable is None or lost:
-                    raise
-                unreadable.append(number)
-            finally:
-                if job is not None:
-                    self._path.unlock(offset, length)
-
-    async def _newest(self) -> PointReader:
-        history = self._history
-        return history.reader(await history.pit_map(history.chain.newest_write))
-
-    def _is_stale(self, reader: PointReader) -> bool:
-        """Has so much been journaled since that a new PIT map is cheaper?"""
-        since = self._history.chain.maps_after(reader.pit_map.write)
-        return any(not m.in_memory for m in since) or sum(m.entry_count for m in since) > STALE
-
-    async def _repair_range(
-        self, reader: PointReader, offset: int, length: int, only_report: bool
-    ) -> int:
-        """Returns the bytes that differed.
-
-        Where history cannot be read, or does not match its checksums,
-        everything differs: the primary's data is journaled once more, which
-        mends the newest point.
-        """
-        reading = Task(disk_io.read(self._primary, self._pool, offset, length))
-        theirs: Buffer | None = None
+        comparison = await self._begin()
         try:
-            theirs = await reader.read(offset, length)
-        except (FormatDamaged, DiskFailed):
-            if self._history.disk.fenced:
-                reading.when_finished(lambda: _let_go(reading))
-                raise
-        try:
-            ours = await reading
-        except DiskFailed:
-            if theirs is not None:
-                theirs.release()
-            raise
-        try:
-            different = extents([offset // SECTOR], [(offset + length) // SECTOR])
-            if theirs is not None:
-                different = differing(ours, theirs, offset, length)
-            if not different:
-                return 0
-            fresh = await self._journaled_since(reader.pit_map.write, offset, length)
-            different = subtract(different, fresh)
-            if only_report:
-                return different.total * SECTOR
-            await gather(
-                [
-                    self._journal(start * SECTOR, (end - start) * SECTOR, ours, offset)
-                    for start, end in zip(
-                        different.starts.tolist(), different.ends.tolist(), strict=True
-                    )
-                ]
-            )
-            return different.total * SECTOR
+            ranges = [self._region(number) for number in regions]
+            compare = await comparison.scan(ranges, no_pace, lambda size: None)
+            await comparison.revise(compare, no_pace, True, lambda size: None)
+            return self._regions_of(comparison.unreadable)
         finally:
-            ours.release()
-            if theirs is not None:
-                theirs.release()
+            comparison.end()
 
-    async def _journaled_since(self, write: int, offset: int, length: int) -> Extents:
-        """Sectors of the range that entered the journal behind the PIT map.
+    async def resync(self, job: Job, pace: Pace) -> None:
+        """Make every region that is out of sync equal, and clear its bit behind a flush.
 
-        What was folded meanwhile is left out: to repair it again does no harm.
+        DiskFailed in the end if the primary did not give all of it: those
+        regions stay out of sync.
         """
-        wanted = extents([offset // SECTOR], [(offset + length) // SECTOR])
-        found = EMPTY
-        for delta_map in self._history.chain.maps_after(write):
-            try:
-                rows = from_write(await self._history.rows(delta_map), write + 1)
-            except FormatDamaged:
-                continue
-            found = union(found, extents(*spans(rows)))
-        return intersect(found, wanted)
+        comparison = await self._begin()
 
-    def _journal(self, offset: int, length: int, buffer: Buffer, base: int) -> Completion[None]:
-        completion: Completion[None] = Completion()
+        def differed(size: int) -> None:
+            job.bytes_total += size
+            job.advance(different=size, copied=size)
 
-        def done(request: HostRequest) -> None:
-            if request.error:
-                completion.fail(
-                    VolumeNotReady(volume="", state="tracking", reason="the secondary went away")
+        async def repair(regions: list[int]) -> list[int]:
+            job.phase = "scanning"
+            ranges = [self._region(number) for number in regions]
+            compare = await comparison.scan(ranges, pace, lambda size: job.advance(scanned=size))
+            job.phase = "copying"
+            await comparison.revise(compare, pace, True, differed)
+            return self._regions_of(comparison.unreadable)
+
+        try:
+            await self._in_batches(job, repair)
+            self._raise_unreadable(comparison.unreadable)
+        finally:
+            comparison.end()
+
+    async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> int:
+        """Compare everything, and copy what differs if the scan is for that; see `FullScan`.
+
+        Returns the first write of what was copied, or 0.
+        """
+        full_scan = FullScan(self._history, scan, self._begin, self._out_of_sync, job, pace)
+        await full_scan.run()
+        self._raise_unreadable(full_scan.unreadable)
+        return full_scan.first_copy
+
+    def _out_of_sync(self) -> Extents:
+        """What is known to differ, and explained by that."""
+        ranges = [self._region(number) for number in self._log.out_of_sync()]
+        return extents(
+            [offset // SECTOR for offset, _ in ranges],
+            [(offset + length) // SECTOR for offset, length in ranges],
+        )
+
+    def _regions_of(self, unreadable: Extents) -> list[int]:
+        size = self._region_size // SECTOR
+        return sorted(
+            {
+                region
+                for start, end in zip(
+                    unreadable.starts.tolist(), unreadable.ends.tolist(), strict=True
                 )
-            else:
-                completion.succeed(None)
+                for region in range(start // size, (end - 1) // size + 1)
+            }
+        )
 
-        at = offset - base
-        data = buffer.view[at : at + length]
-        self._path.write(HostRequest(REPAIR, offset, length, done, data=data), inside_lock=True)
-        return completion
-
-    async def resync(self, job: Job) -> None:
-        """Repair every region that is out of sync; clear the bits behind flushes."""
-        job.phase = "copying"
-        await self._in_batches(job, lambda regions: self.repair(regions, job))
+    def _raise_unreadable(self, unreadable: Extents) -> None:
+        if unreadable:
+            reason = f"{unreadable.total * SECTOR} bytes of it cannot be read"
+            raise DiskFailed(disk=self._primary.identity.id, reason=reason)
 
     # Baseline
 
-    async def baseline(self, job: Job) -> None:
+    async def baseline(self, job: Job, pace: Pace) -> None:
         """Copy every region that is out of sync into the base image."""
         job.phase = "copying"
-        await self._in_batches(job, lambda regions: self._copy_regions(regions, job))
 
-    async def _copy_regions(self, regions: list[int], job: Job) -> None:
-        for number in regions:
-            await job.step()
-            offset, length = self.region(number)
-            for at in range(offset, offset + length, STEP):
-                size = min(STEP, offset + length - at)
+        async def copy(regions: list[int]) -> list[int]:
+            steps = list(self._steps(regions))
+            for at in range(0, len(steps), AHEAD):
+                some = steps[at : at + AHEAD]
+                await pace(sum(length for _, length in some))
                 # Not beside a fold, which may bring a newer version from the journal.
                 await self._history.base_turn.take()
                 try:
-                    await self._copy(at, size)
+                    async with Ahead(AHEAD) as ahead:
+                        for offset, length in some:
+                            await ahead.start(self._copy(offset, length, job))
                 finally:
                     self._history.base_turn.give()
-                job.advance(scanned=size, copied=size)
+            return []
 
-    async def _copy(self, offset: int, length: int) -> None:
+        await self._in_batches(job, copy)
+
+    def _steps(self, regions: list[int]) -> Iterator[tuple[int, int]]:
+        """Offset and size of each step, neighbouring regions together."""
+        begin = behind = 0
+        for number in regions:
+            offset, length = self._region(number)
+            if offset != behind or behind - begin >= STEP:
+                if behind > begin:
+                    yield begin, behind - begin
+                begin = offset
+            behind = offset + length
+        if behind > begin:
+            yield begin, behind - begin
+
+    async def _copy(self, offset: int, length: int, job: Job) -> None:
         buffer = await disk_io.read(self._primary, self._pool, offset, length)
         try:
             target = self._history.superblock.base_offset + offset
             await disk_io.start(self._history.disk, WRITE, target, length, buffer)
         finally:
             buffer.release()
+        job.advance(copied=length)
 
-    async def _in_batches(self, job: Job, work: object) -> None:
+    async def _in_batches(
+        self, job: Job, work: Callable[[list[int]], Awaitable[list[int]]]
+    ) -> None:
+        """Work on the regions that are out of sync; `work` returns those that must stay so."""
         regions = self._log.out_of_sync()
-        job.bytes_total = sum(self.region(number)[1] for number in regions)
+        job.bytes_total = sum(self._region(number)[1] for number in regions)
         for at in range(0, len(regions), CLEAR_AT):
             batch = regions[at : at + CLEAR_AT]
             self._log.marked.difference_update(batch)
-            await work(batch)  # type: ignore[operator]
+            kept = await work(batch)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
             await disk_io.flush(self._primary, self._history.disk)
             # What was marked again meanwhile may have changed behind the copy.
-            await self._log.clear_out_of_sync(set(batch) - self._log.marked)
-
-
-def _let_go(reading: Task[Buffer]) -> None:
-    """Nobody waits for this read any more."""
-    with suppress(DiskFailed):
-        reading.result().release()
-
-
-def differing(ours: Buffer, theirs: Buffer, offset: int, length: int) -> Extents:
-    """The sectors that differ, as extents of the volume.
-
-    Rows of a block each are compared by NumPy first: ten times as fast as
-    memoryview's own comparison.
-    """
-    whole = length // BLOCK * BLOCK
-    a, b = ours.array[:whole].reshape(-1, BLOCK), theirs.array[:whole].reshape(-1, BLOCK)
-    blocks = np.flatnonzero((a.view(np.uint64) != b.view(np.uint64)).any(axis=1))
-    shape = (len(blocks), BLOCK // SECTOR, SECTOR)
-    row, sector = np.nonzero((a[blocks].reshape(shape) != b[blocks].reshape(shape)).any(axis=2))
-    at = blocks[row] * (BLOCK // SECTOR) + sector
-    if whole < length:
-        rest = (-1, SECTOR)
-        a, b = ours.array[whole:length].reshape(rest), theirs.array[whole:length].reshape(rest)
-        at = np.append(at, whole // SECTOR + np.flatnonzero((a != b).any(axis=1)))
-    first = offset // SECTOR
-    return extents(first + at, first + at + 1)
+            done = set(batch) - self._log.marked - set(kept)
+            await self._log.clear_out_of_sync(done)

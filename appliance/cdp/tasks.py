@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -154,6 +154,40 @@ class Turn:
             self._waiting.popleft().succeed(None)
         else:
             self._taken = False
+
+
+class Ahead:
+    """Tasks of which at most `count` run at once: `async with Ahead(4) as ahead`.
+
+    The end waits for all.  The first error, or a cancellation, stops the rest.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._running: deque[Task[Any]] = deque()
+
+    async def start(self, coroutine: Coroutine[Completion[Any], None, Any]) -> None:
+        """Run one more, after the oldest has finished if there are too many."""
+        try:
+            while len(self._running) >= self._count:
+                await self._running[0]
+                self._running.popleft()
+        except BaseException:
+            coroutine.close()
+            raise
+        self._running.append(Task(coroutine))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        try:
+            while self._running and kind is None:
+                await self._running[0]
+                self._running.popleft()
+        finally:
+            for task in self._running:
+                task.cancel()
 
 
 async def gather(completions: Sequence[Completion[T]]) -> list[T]:

@@ -40,7 +40,7 @@ def summaries(chain: Chain) -> list[MapSummary]:
             opened_ns=m.opened,
             closed_ns=m.closed or None,
             bytes=m.payload_bytes,
-            suspect=m.suspect,
+            suspect=chain.is_suspect(m),
         )
         for m in chain.all_maps
         if m.records

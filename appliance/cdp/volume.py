@@ -98,6 +98,7 @@ class Volume:
         self.emit = emit
         self._alerts: dict[str, str] = {}
         self._reads: list[DiskRequest] = []
+        self._reading = 0
 
     def new_write_path(self, next_write: int, next_order: Callable[[], int]) -> WritePath:
         """The path of this volume's writes, numbered from `next_write`."""
@@ -151,6 +152,7 @@ class Volume:
         self.post.post(lambda: request.done(request))
 
     def _read(self, request: HostRequest) -> None:
+        self._reading += 1
         request.buffer = buffer = self.pool.get(request.length)
         if not self._reads:
             self.post.post(self._submit_reads)
@@ -171,6 +173,7 @@ class Volume:
         self.primary.submit(reads)
 
     def _read_done(self, leg: DiskRequest) -> None:
+        self._reading -= 1
         request = leg.owner
         assert isinstance(request, HostRequest)
         if leg.error is not None:
@@ -233,6 +236,11 @@ class Volume:
     @property
     def dirty_bytes(self) -> int:
         return min(self.size, self.dirty_regions * self.superblock.region_size)
+
+    @property
+    def busy(self) -> bool:
+        """Does a host wait for an answer right now?"""
+        return self._reading > 0 or (self.path is not None and self.path.waiting > 0)
 
     def alert(self, code: str, text: str | None) -> None:
         """Raise an alert, or take it back with None."""

@@ -4,19 +4,26 @@ What is owed to protection (a baseline, a resync) is started without being
 asked, as soon as it can run.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 from appliance import events
 from appliance.cdp import recovery, restore
+from appliance.cdp.delta_map import MapKind
+from appliance.cdp.history import History
 from appliance.cdp.jobs import Job, JobKind, Result
+from appliance.cdp.pace import Pace
 from appliance.cdp.points import Gap, Point
+from appliance.cdp.policies import Throttle
 from appliance.cdp.restore import RestorePlan
+from appliance.cdp.suspects import OPEN
+from appliance.cdp.sync_progress import ScanKind, SyncProgress
 from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Cancelled, Task
 from appliance.cdp.volume import Protection, Service, Volume
-from appliance.cdp.write_path import Mode
-from appliance.errors import EbbtideError, JobRunning, VolumeNotReady
+from appliance.cdp.write_path import WritePath
+from appliance.errors import DiskFailed, EbbtideError, JobRunning, VolumeNotReady
 
 
 class VolumeJobs:
@@ -28,11 +35,11 @@ class VolumeJobs:
         self.synchroniser: Synchroniser | None = None
         """Set with the secondary."""
 
-    async def cancel(self) -> None:
-        """Cancel the running job, if any, and wait for its end."""
+    async def interrupt(self) -> None:
+        """Stop the running job, if any, and wait for its end; what is owed goes on later."""
         job = self._volume.job
         if job is not None:
-            job.cancel()
+            job.interrupt()
             await job.finished
 
     def _run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> Job:
@@ -48,7 +55,7 @@ class VolumeJobs:
                 await work(job)
                 outcome: tuple[Result, Exception | None] = ("done", None)
             except Cancelled:
-                outcome = ("cancelled", None)
+                outcome = (job.stopped, None)
             except EbbtideError as error:
                 outcome = ("failed", error)
             volume.job, volume.last_job = None, job
@@ -58,8 +65,10 @@ class VolumeJobs:
         job.task = Task(run())
         return job
 
+    # Synchronisations
+
     def continue_syncing(self) -> None:
-        """Start what is owed to protection, if it can run now."""
+        """Start what is owed to protection, or go on with a scan, if it can run now."""
         volume = self._volume
         history = volume.history
         if history is None or volume.job is not None or volume.service is not Service.ONLINE:
@@ -68,72 +77,14 @@ class VolumeJobs:
             self._run("baseline", self._baseline)
         elif volume.log.out_of_sync() or history.chain.incomplete_from:
             self._run("resync", self._resync)
-
-    def _synchronising(self) -> Synchroniser:
-        assert self.synchroniser is not None
-        return self.synchroniser
-
-    async def _baseline(self, job: Job) -> None:
-        await self._synchronising().baseline(job)
-        await self._seal_sync()
-
-    async def _resync(self, job: Job) -> None:
-        # Flush and retire first: what is settled need not be listed, nor looked at.
-        assert self._volume.path is not None
-        await self._volume.path.retire()
-        await self._synchronising().resync(job)
-        await self._seal_sync()
-
-    async def _seal_sync(self) -> None:
-        """Both disks are equal: at a moment without writes in flight, say so durably."""
-        volume, history, path = self._volume, self._volume.history, self._volume.path
-        assert history is not None
-        assert path is not None
-        path.pause()
-        try:
-            await path.drain()
-            await recovery.flush_both(path)
-            # Marked meanwhile, or in the middle of a write, which is no point: the next tick
-            # goes on.
-            if volume.log.out_of_sync() or history.journal.mid_write:
-                return
-            chain = history.chain
-            if chain.incomplete_from:
-                gap = Gap(
-                    chain.incomplete_from,
-                    chain.newest_write - 1,
-                    "the secondary was away",
-                    self._volume.clock.wall_ns(),
-                )
-                chain.add_gap(gap)
-                self._volume.emit(
-                    events.GAP_OPENED,
-                    volume=volume.name,
-                    from_write=gap.from_write,
-                    to_write=gap.to_write,
-                    reason=gap.reason,
-                )
-                chain.incomplete_from = 0
-                chain.end_gaps()
-                chain.raise_floor(chain.floor, chain.floor_time)  # out of the gap
-            if not chain.baseline_whole:
-                chain.baseline_whole = True
-                # Not next_write: what has gathered meanwhile is on neither disk.
-                chain.raise_floor(path.completed_write, self._volume.clock.wall_ns())
-                if not history.journal.mid_write:
-                    history.journal.close_map()
-            await history.checkpoint()
-        finally:
-            if volume.history is history and path.mode is Mode.PAUSED:
-                path.resume()
-        volume.protection = Protection.PROTECTED
-        self._volume.emit(events.VOLUME_PROTECTED, volume=volume.name)
+        elif history.chain.scan is not None:
+            self._run_scan(history.chain.scan)
 
     def synchronise(self, kind: JobKind) -> Job:
         """`resync` looks only at what may differ, `full` compares and repairs everything,
         `verify` compares and reports."""
         volume = self._volume
-        volume.require_history()
+        history = volume.require_history()
         if kind == "resync" and volume.protection is Protection.SYNCING:
             self.continue_syncing()
             if volume.job is not None:
@@ -144,16 +95,163 @@ class VolumeJobs:
             )
         if kind == "resync":
             return self._run(kind, self._resync)
-        only_report = kind == "verify"
-        return self._run(kind, lambda job: self._synchronising().scan(job, only_report))
+        if volume.job is not None:
+            raise JobRunning(volume=volume.name, kind=volume.job.kind)
+        history.chain.scan = SyncProgress(ScanKind[kind.upper()])
+        return self._run_scan(history.chain.scan)
 
-    async def plan_restore(self, point: Point) -> RestorePlan:
-        """What putting the point back would do; NoRoom if history cannot take it."""
+    def _synchronising(self) -> Synchroniser:
+        assert self.synchroniser is not None
+        return self.synchroniser
+
+    def _pace(self, job: Job) -> Pace:
+        volume = self._volume
+
+        def throttle() -> Throttle:
+            return volume.history.policies.throttle if volume.history else Throttle()
+
+        return Pace(job, throttle, lambda: volume.busy, volume.clock, volume.post)
+
+    async def _baseline(self, job: Job) -> None:
+        await self._synchronising().baseline(job, self._pace(job))
+        await self._seal_sync()
+
+    async def _resync(self, job: Job) -> None:
+        # Flush and retire first: what is settled need not be listed, nor looked at.
+        assert self._volume.path is not None
+        await self._volume.path.retire()
+        await self._synchronising().resync(job, self._pace(job))
+        await self._seal_sync()
+
+    def _run_scan(self, scan: SyncProgress) -> Job:
+        job = self._run(scan.kind.name.lower(), lambda job: self._scan(scan, job))  # type: ignore[arg-type]
+        if scan.paused:
+            job.pause()
+        job.on_pause = lambda paused: self._paused(scan, paused)
+        return job
+
+    def _paused(self, scan: SyncProgress, paused: bool) -> None:
+        """A scan that a person holds stays held after a restart."""
+        scan.paused = paused
+        Task(self._keep_pause())
+
+    async def _keep_pause(self) -> None:
+        with suppress(DiskFailed):
+            if self._volume.history is not None:
+                await self._volume.history.checkpoint()
+
+    async def _scan(self, scan: SyncProgress, job: Job) -> None:
+        volume, history = self._volume, self._volume.require_history()
+        try:
+            first_copy = await self._synchronising().scan(scan, job, self._pace(job))
+            await self._seal_scan(first_copy)
+        except Cancelled:
+            if job.stopped == "cancelled":
+                history.chain.scan = None  # nobody wants it any more
+                await history.checkpoint()
+            raise
+        finally:
+            self.tell_suspects()
+        if job.bytes_different:
+            volume.emit(
+                events.DIFFERENCES,
+                volume=volume.name,
+                kind=job.kind,
+                different=job.bytes_different,
+                copied=job.bytes_copied,
+            )
+
+    # Saying so durably
+
+    @asynccontextmanager
+    async def _at_rest(self) -> AsyncIterator[tuple[History, WritePath]]:
+        """At a moment between two writes, with everything flushed on both disks."""
+        history, path = self._volume.require_history(), self._volume.path
+        assert path is not None
+        try:
+            await path.rest()
+            await recovery.flush_both(path)
+            yield history, path
+            await history.checkpoint()
+        finally:
+            if self._volume.history is history:
+                path.end_rest()
+
+    async def _seal_sync(self) -> None:
+        """Both disks are equal."""
+        volume = self._volume
+        async with self._at_rest() as (history, path):
+            if volume.log.out_of_sync():
+                return  # marked meanwhile: the next tick goes on
+            chain = history.chain
+            if chain.incomplete_from:
+                self._note_gap(chain.incomplete_from, "the secondary was away")
+                chain.incomplete_from = 0
+                chain.end_gaps()
+                chain.raise_floor(chain.floor, chain.floor_time)  # out of the gap
+            if not chain.baseline_whole:
+                chain.baseline_whole = True
+                # Not next_write: what has gathered meanwhile is on neither disk.
+                chain.raise_floor(path.completed_write, volume.clock.wall_ns())
+                history.journal.close_map()
+        volume.protection = Protection.PROTECTED
+        volume.emit(events.VOLUME_PROTECTED, volume=volume.name)
+
+    async def _seal_scan(self, first_copy: int) -> None:
+        """A scan has ended; what it copied, from that write on if any, is the fix-up delta map."""
+        async with self._at_rest() as (history, _):
+            chain = history.chain
+            if first_copy and chain.newest_write >= first_copy:
+                # What was different was suspect up to the first copy, and is right at the end.
+                chain.suspects = chain.suspects.closed(first_copy - 1)
+                self._note_gap(first_copy, "a synchronisation repaired blocks")
+            history.journal.close_map(MapKind.HOST)
+            chain.scan = None
+
+    def _note_gap(self, first: int, reason: str) -> None:
+        """From a write on to the one before the newest, which is a point again."""
+        volume = self._volume
+        chain = volume.require_history().chain
+        gap = Gap(first, chain.newest_write - 1, reason, volume.clock.wall_ns())
+        if gap.to_write < first:
+            return
+        chain.add_gap(gap)
+        volume.emit(
+            events.GAP_OPENED,
+            volume=volume.name,
+            from_write=gap.from_write,
+            to_write=gap.to_write,
+            reason=gap.reason,
+        )
+
+    def tell_suspects(self) -> None:
+        """Raise the alert of suspect points, or take it back."""
+        volume, history = self._volume, self._volume.history
+        if history is None:
+            return
+        suspects = history.chain.suspects
+        if not suspects:
+            volume.alert(events.SUSPECTS, None)
+            return
+        first, last = suspects.span()
+        until = "now" if last == OPEN else f"write {last}"
+        text = f"points from write {first} to {until} may not match what the host had"
+        volume.alert(events.SUSPECTS, text)
+
+    # Restores
+
+    async def plan_restore(self, point: Point, force: bool = False) -> RestorePlan:
+        """What putting the point back would do.
+
+        NoRoom if history cannot take it, PointSuspect unless a person forces it.
+        """
         history = self._volume.require_history()
         if self._volume.protection is not Protection.PROTECTED:
             raise VolumeNotReady(
                 volume=self._volume.name, state=self._volume.state, reason="it is not in sync"
             )
+        if not force:
+            history.chain.check_trusted(point.write, point.text)
         planned = await restore.plan(history, point, self._volume.sector)
         restore.check_room(history, planned)
         return planned

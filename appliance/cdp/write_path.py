@@ -31,6 +31,7 @@ from appliance.cdp.format import PAGE
 from appliance.cdp.interfaces import WRITE, ZERO, Disk, DiskRequest, HostRequest, Post
 from appliance.cdp.journal import HEADROOM, Journal
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.policies import Ack
 from appliance.cdp.range_locks import RangeLocks
 from appliance.cdp.tasks import Completion, Task
 from appliance.errors import EbbtideError
@@ -39,13 +40,6 @@ LAG: Final = 64 << 20
 """Payload that the journal may be behind the primary under PRIMARY."""
 LAG_SECONDS: Final = 0.001
 """Until a group looks again whether what lags has set its intents free."""
-
-
-class Ack(IntEnum):
-    """When a host's write is acknowledged."""
-
-    BOTH = 0
-    PRIMARY = 1
 
 
 class Mode(IntEnum):
@@ -85,6 +79,8 @@ class WritePath:
         self.reserve = 0
         """Segments that host writes leave alone."""
         self.next_write = next_write
+        self.waiting = 0
+        """Writes that have a number and no answer yet, but for the appliance's own repairs."""
         self.completed_write = next_write - 1
         self.on_secondary_error: Callable[[OSError], None] = lambda error: None
         self.on_primary_error: Callable[[OSError, int, int], None] = lambda error, at, size: None
@@ -107,6 +103,9 @@ class WritePath:
         """The secondary has failed, and tracking is not durable yet."""
         self._posted = False
         self._retiring = False
+        self._rested: Completion[None] | None = None
+        """Somebody waits for a rest, as soon as no write is half journaled."""
+        self._at_rest = False
         self._locks = RangeLocks()
         self._drained: list[Completion[None]] = []
         self._barriers: list[tuple[int, Completion[None]]] = []
@@ -136,6 +135,8 @@ class WritePath:
             return
         request.number = self.next_write
         self.next_write += 1
+        if request.kind != REPAIR:
+            self.waiting += 1
         self._gathering.add(request)
         if not self._posted:
             self._posted = True
@@ -145,6 +146,8 @@ class WritePath:
 
     def _start_next(self) -> None:
         self._posted = False
+        if self._rested is not None:
+            self._rest_if_between_writes(self._rested)
         if self._drained:
             self._tell_drained()
         if self.mode is Mode.PAUSED or self._starting is not None or self._retiring:
@@ -387,6 +390,8 @@ class WritePath:
             request = piece.request
             request.parts -= 1
             if not request.parts:
+                if request.kind != REPAIR:
+                    self.waiting -= 1
                 if request.fua and not request.error:
                     durable.append(request)
                 else:
@@ -417,9 +422,32 @@ class WritePath:
         """Start no further group."""
         self.mode = Mode.PAUSED
 
+    def rest(self) -> Completion[None]:
+        """Finishes PAUSED between two writes, with nothing in flight; `end_rest` in the end."""
+        self._rested = Completion()
+        self.wake()
+        return self._rested
+
+    def _rest_if_between_writes(self, rested: Completion[None]) -> None:
+        newest = self._starting
+        if newest.mid_write if newest else self.journal is not None and self.journal.mid_write:
+            return
+        if self.mode is Mode.JOURNALING:
+            self.mode = Mode.PAUSED
+        if not (self._starting or self._issued or self._retiring):
+            self._rested = None
+            self._at_rest = True
+            rested.succeed(None)
+
+    def end_rest(self) -> None:
+        """Go on, though the rest may not have begun; idempotent."""
+        self._rested = None
+        self._at_rest = False
+        self.resume()
+
     def resume(self) -> None:
         """Go on journaling: there is room again.  A lost secondary keeps it paused."""
-        if not self._journals:
+        if not self._journals or self._at_rest:
             return
         self.mode = Mode.JOURNALING
         self.wake()

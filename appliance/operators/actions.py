@@ -190,7 +190,7 @@ async def sync(request: Request) -> Answer:
 async def restore(request: Request) -> Answer:
     volume = request.volume()
     point = await volume.resolve(request.text("to"))
-    plan = await request.appliance.plan_restore(volume.name, point)
+    plan = await request.appliance.plan_restore(volume.name, point, request.switch("force"))
     planned = answers.RestoreAnswer(volume=volume.name, plan=describe.describe_plan(plan), job=None)
     if request.switch("plan"):
         return planned
@@ -230,7 +230,7 @@ async def set_policies(request: Request) -> Answer:
     settings = request.arguments["settings"]
     assert isinstance(settings, list)
     wanted = dict(setting.split("=", 1) for setting in settings)
-    await request.appliance.set_ack(volume.name, wanted["ack"])
+    await request.appliance.set_policies(volume.name, wanted)
     return answers.SettingsAnswer(volume=volume.name, settings=wanted)
 
 

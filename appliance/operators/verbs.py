@@ -21,8 +21,14 @@ WHOLE_MAXIMUM: Final = (1 << 63) - 1
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of volumes and snapshots: they stand in export names, commands and on a small screen."""
 ASSIGNMENT: Final = re.compile(r"[a-z]+=[^\s=]+")
-SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {"ack": ("both", "primary")}
-"""What `set` sets, with the values it may have."""
+SETTINGS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "ack": (re.compile(r"both|primary"), "one of both, primary"),
+    "throttle": (
+        re.compile(r"\d{1,6}-(\d{1,6}|max)"),
+        "FLOOR-CEILING in MiB/s, such as 16-200 or 16-max",
+    ),
+}
+"""What `set` sets, with the values it may have, and these in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,13 @@ def _assignments(where: str, value: object) -> list[str]:
         name, _, wanted = item.partition("=")
         if name not in SETTINGS:
             raise BadRequest(reason=f"{where}: there is no '{name}'; there is {_all(SETTINGS)}")
-        if wanted not in SETTINGS[name]:
-            raise BadRequest(reason=f"{where}: {name} is one of {_all(SETTINGS[name])}")
+        pattern, words = SETTINGS[name]
+        if not pattern.fullmatch(wanted):
+            raise BadRequest(reason=f"{where}: {name} is {words}")
     return value
 
 
-def _all(names: Mapping[str, object] | tuple[str, ...]) -> str:
+def _all(names: Mapping[str, object]) -> str:
     return ", ".join(names)
 
 
@@ -188,6 +195,7 @@ VERBS: Final[dict[str, Verb]] = {
                 _VOLUME,
                 Parameter("to", "text", _POINT_FORMS, flag=True),
                 Parameter("plan", "switch", "only show what would be done", flag=True),
+                Parameter("force", "switch", "though the point is suspect", flag=True),
                 _YES,
                 _WAIT,
             ),
@@ -203,7 +211,12 @@ VERBS: Final[dict[str, Verb]] = {
         Verb(
             "set",
             "Change a policy of a volume.",
-            (_VOLUME, Parameter("settings", "assignments", "ack=both or ack=primary")),
+            (
+                _VOLUME,
+                Parameter(
+                    "settings", "assignments", "ack=both, ack=primary, throttle=FLOOR-CEILING"
+                ),
+            ),
         ),
         Verb(
             "job list",

@@ -1,6 +1,7 @@
 """The box: what operators can ask of the appliance, met by its bays and volumes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from appliance import events
@@ -9,9 +10,9 @@ from appliance.cdp.interfaces import Clock
 from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Point
+from appliance.cdp.policies import Ack, Throttle
 from appliance.cdp.restore import RestorePlan
 from appliance.cdp.volume import Volume
-from appliance.cdp.write_path import Ack
 from appliance.config import ProtectionSettings
 from appliance.drivers.disk import RawDisk
 from appliance.errors import BadRequest, DiskNotEmpty, JobNotFound, VolumeExists
@@ -108,7 +109,7 @@ class Box:
         lifecycle = await self._assembly.add(name, planned.set_id, *bays)
         self.emit(events.VOLUME_CREATED, volume=name, primary=primary_id, secondary=secondary_id)
         if self._settings.ack == "primary":
-            await self.set_ack(name, self._settings.ack)
+            await self.set_policies(name, {"ack": self._settings.ack})
         if planned.segment_count * planned.segment_size < planned.volume_size:
             lifecycle.volume.alert(
                 events.HISTORY_SMALL,
@@ -129,8 +130,8 @@ class Box:
     def synchronise(self, name: str, kind: Literal["full", "resync", "verify"]) -> Job:
         return self._assembly.lifecycle(name).jobs.synchronise(kind)
 
-    async def plan_restore(self, name: str, point: Point) -> RestorePlan:
-        return await self._assembly.lifecycle(name).jobs.plan_restore(point)
+    async def plan_restore(self, name: str, point: Point, force: bool) -> RestorePlan:
+        return await self._assembly.lifecycle(name).jobs.plan_restore(point, force)
 
     def restore(self, name: str, plan: RestorePlan) -> Job:
         job = self._assembly.lifecycle(name).jobs.restore(
@@ -148,9 +149,19 @@ class Box:
         else:
             job.go_on()
 
-    async def set_ack(self, name: str, ack: str) -> None:
-        await self._assembly.lifecycle(name).set_ack(Ack[ack.upper()])
-        self.emit(events.POLICY_CHANGED, volume=name, setting="ack", value=ack)
+    async def set_policies(self, name: str, wanted: Mapping[str, str]) -> None:
+        lifecycle = self._assembly.lifecycle(name)
+        policies = lifecycle.volume.require_history().policies
+        if "ack" in wanted:
+            policies = replace(policies, ack=Ack[wanted["ack"].upper()])
+        if "throttle" in wanted:
+            try:
+                policies = replace(policies, throttle=Throttle.parse(wanted["throttle"]))
+            except ValueError as error:
+                raise BadRequest(reason=f"throttle: {error}") from error
+        await lifecycle.set_policies(policies)
+        for setting, value in wanted.items():
+            self.emit(events.POLICY_CHANGED, volume=name, setting=setting, value=value)
 
     async def create_view(self, volume: str, point: str) -> View:
         return await self._assembly.views.create(volume, point)

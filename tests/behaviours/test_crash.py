@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Task
-from appliance.cdp.write_path import Ack
 from tests.simulation.exhaustive import Story, hold_to_the_word, visit
 from tests.simulation.explorer import Explorer
 from tests.simulation.findings import Tally

@@ -189,7 +189,7 @@ def spoil_directory(pair: SimulatedPair, **changes: object) -> None:
     loaded = pair.run(checkpoints.load())
     chain: Chain = replace(loaded.chain, **changes)  # type: ignore[arg-type]
     tail = Tail(loaded.tail.segment, loaded.tail.crc)
-    pair.run(checkpoints.store(chain, tail, loaded.next_order, loaded.ack))
+    pair.run(checkpoints.store(chain, tail, loaded.next_order, loaded.policies))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_generation_that_nobody_knows(pair: SimulatedPair) -> None:
     stranger = replace(pair.superblock.for_peer(), generation=bytes(16))
     checkpoints = Checkpoints(pair.secondary, stranger, pair.pool)
     loaded = pair.run(checkpoints.load())
-    pair.run(checkpoints.store(loaded.chain, loaded.tail, loaded.next_order, 0))
+    pair.run(checkpoints.store(loaded.chain, loaded.tail, loaded.next_order, loaded.policies))
     found, _ = pair.check()
     assert codes(found) == {"EC304"}
 

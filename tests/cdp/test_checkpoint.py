@@ -15,11 +15,15 @@ from appliance.cdp import checkpoint, format, superblock
 from appliance.cdp.chain import Chain
 from appliance.cdp.checkpoint import Checkpoints, Loaded, Tail
 from appliance.cdp.delta_map import DeltaMap, MapKind, MapOrder
+from appliance.cdp.extents import Extents, extents
 from appliance.cdp.format import PAGE
 from appliance.cdp.interfaces import FLUSH, WRITE, DiskRequest
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Gap, Snapshot
+from appliance.cdp.policies import Ack, Policies, Throttle
 from appliance.cdp.superblock import Superblock
+from appliance.cdp.suspects import Suspects, Suspicion
+from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
 from appliance.cdp.tasks import Task
 from appliance.errors import FormatDamaged, NoRoom
 from appliance.simulated.disk import SimulatedDisk
@@ -40,6 +44,26 @@ def geometry() -> Superblock:
     primary = SimulatedDisk(world, Medium("p", 1 << 20))
     secondary = SimulatedDisk(world, Medium("s", 16 << 20))
     return superblock.plan("finance", primary, secondary, 1).for_peer()
+
+
+@st.composite
+def extents_of_it(draw: st.DrawFn) -> Extents:
+    """Of the volume of `geometry`, which has 1904 sectors."""
+    starts = draw(st.lists(st.integers(0, 200), max_size=4))
+    return extents(np.array(starts, np.int64) * 8, np.array(starts, np.int64) * 8 + 8)
+
+
+@st.composite
+def scans(draw: st.DrawFn) -> SyncProgress:
+    return SyncProgress(
+        draw(st.sampled_from(ScanKind)),
+        draw(st.sampled_from(Phase)),
+        draw(st.booleans()),
+        draw(number),
+        draw(number),
+        draw(number),
+        draw(extents_of_it()),
+    )
 
 
 @st.composite
@@ -69,7 +93,6 @@ def chains(draw: st.DrawFn, segment_count: int = 32) -> Chain:
                 index_segments=index,
                 index_crc=draw(u32),
                 indexed=bool(index),
-                suspect=draw(st.booleans()),
                 entry_count=draw(number),
                 mark_count=draw(number),
                 _entries=None,
@@ -95,6 +118,13 @@ def chains(draw: st.DrawFn, segment_count: int = 32) -> Chain:
         snapshots={snapshot.name: snapshot for snapshot in snapshots},
         gaps=gaps,
         restoring=draw(st.one_of(st.none(), st.tuples(number, st.integers(1, 2**40)))),
+        suspects=Suspects().plus(
+            *(
+                Suspicion(blocks, draw(number), draw(number), draw(number))
+                for blocks in draw(st.lists(extents_of_it(), max_size=2))
+            )
+        ),
+        scan=draw(st.one_of(st.none(), scans())),
     )
 
 
@@ -102,12 +132,16 @@ def chains(draw: st.DrawFn, segment_count: int = 32) -> Chain:
 @settings(max_examples=80, deadline=None)
 def test_what_goes_in_comes_out(geometry: Superblock, data: st.DataObject) -> None:
     chain = data.draw(chains())
-    tail, order, ack = Tail(0, data.draw(u32)), data.draw(number), data.draw(st.integers(0, 1))
-    raw = checkpoint.encode(geometry, 7, chain, tail, order, ack)
+    tail, order = Tail(0, data.draw(u32)), data.draw(number)
+    policies = Policies(data.draw(st.sampled_from(Ack)), Throttle(data.draw(u32), data.draw(u32)))
+    raw = checkpoint.encode(geometry, 7, chain, tail, order, policies)
     assert not len(raw) % PAGE
-    assert checkpoint.decode(geometry, raw, "it") == Loaded(
-        7, geometry.generation, chain, tail, order, ack
-    )
+    loaded = checkpoint.decode(geometry, raw, "it")
+    assert loaded == Loaded(7, geometry.generation, chain, tail, order, policies)
+    if chain.scan is not None:
+        assert loaded.chain.scan is not None
+        for ours, theirs in zip(chain.scan.compare, loaded.chain.scan.compare, strict=True):
+            assert np.array_equal(ours, theirs)
 
 
 def example() -> Chain:
@@ -128,7 +162,7 @@ def example() -> Chain:
 
 
 def encoded(geometry: Superblock, chain: Chain, number: int = 1) -> bytes:
-    return checkpoint.encode(geometry, number, chain, Tail(0, 0), 1, 0)
+    return checkpoint.encode(geometry, number, chain, Tail(0, 0), 1, Policies())
 
 
 def test_what_does_not_fit_a_slot_is_refused(geometry: Superblock) -> None:
@@ -267,7 +301,7 @@ class Slots:
             self.store(floor)
 
     def storing(self, floor: int) -> Task[None]:
-        return Task(self.checkpoints.store(Chain(floor=floor), Tail(0, 0), 1, 0))
+        return Task(self.checkpoints.store(Chain(floor=floor), Tail(0, 0), 1, Policies()))
 
     def store(self, floor: int) -> None:
         self.world.run_until(self.storing(floor))

@@ -26,6 +26,8 @@ DTYPES = {
     "MapRow": (format.MapRow, format.MAP_DTYPE),
     "SnapshotRow": (format.SnapshotRow, format.SNAPSHOT_DTYPE),
     "GapRow": (format.GapRow, format.GAP_DTYPE),
+    "CompareRow": (format.CompareRow, format.COMPARE_DTYPE),
+    "SuspectRow": (format.SuspectRow, format.SUSPECT_DTYPE),
 }
 STRUCTS = {
     "Entry": (format.Entry, format.ENTRY),
@@ -178,7 +180,7 @@ def type_of(field: Any) -> str:
     return "bytes"
 
 
-@pytest.mark.parametrize("name", [*SEALED, "Entry", "Mark", "MapRow", "SnapshotRow", "GapRow"])
+@pytest.mark.parametrize("name", [*SEALED, *DTYPES])
 def test_the_document_tells_every_field(name: str) -> None:
     definition = getattr(format, name)
     places = offsets(definition)

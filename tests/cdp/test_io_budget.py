@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from appliance.cdp.write_path import Ack
+from appliance.cdp.policies import Ack
 from appliance.simulated.counters import Counters
 from tests.simulation.rig import Rig, Shape, protected_media, watched
 

@@ -68,7 +68,7 @@ def test_it_costs_what_changed(pair: SimulatedPair) -> None:
         pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
     pair.write(9 * BLOCK, pair.random.randbytes(512))
     job = put_back(pair, before)
-    assert job.bytes_total == job.bytes_copied == job.bytes_scanned == 5 * BLOCK
+    assert job.bytes_total == job.bytes_copied == 5 * BLOCK
     assert pair.read(pair.volume) == pair.states[before]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from appliance.cdp.interfaces import FLUSH, WRITE
+from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Task
-from appliance.cdp.write_path import Ack, Mode
+from appliance.cdp.write_path import Mode
 from tests.simulation.exhaustive import hold_to_the_word
 from tests.simulation.rig import Rig, Shape, protected_media, watched
 

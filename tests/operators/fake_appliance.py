@@ -1,7 +1,7 @@
 """An appliance with no disks behind it, for the operators' rooms and their faces."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -230,7 +230,7 @@ class FakeAppliance:
     def synchronise(self, name: str, kind: JobKind) -> Job:
         return self.volumes[name].start(kind)
 
-    def plan_restore(self, name: str, point: Point) -> Completion[FakePlan]:
+    def plan_restore(self, name: str, point: Point, force: bool) -> Completion[FakePlan]:
         plan: Completion[FakePlan] = Completion()
         self.loop.after(0.01, lambda: plan.succeed(FakePlan(point, 512, 2 * MIB, True)))
         return plan
@@ -246,8 +246,8 @@ class FakeAppliance:
         else:
             job.go_on()
 
-    async def set_ack(self, name: str, ack: str) -> None:
-        self.volumes[name].ack = ack
+    async def set_policies(self, name: str, wanted: Mapping[str, str]) -> None:
+        self.volumes[name].ack = wanted["ack"]
 
     async def create_view(self, volume: str, point: str) -> View:
         name = f"{volume}@{point}"

@@ -19,12 +19,15 @@ from unittest.mock import patch
 import numpy as np
 
 from appliance.cdp import (
+    comparison,
     dirty_region_log,
+    full_scan,
     pair,
     recovery,
     restore,
     retention,
     superblock,
+    synchronise,
     write_path,
 )
 from appliance.cdp.delta_map import DeltaMap
@@ -34,9 +37,10 @@ from appliance.cdp.interfaces import FLUSH, READ, SECTOR, WRITE, ZERO, HostReque
 from appliance.cdp.journal import Journal
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Service, Volume
-from appliance.cdp.write_path import Ack, Mode, WritePath
+from appliance.cdp.write_path import Mode, WritePath
 from appliance.errors import EbbtideError
 from appliance.simulated.choices import Chooser
 from appliance.simulated.disk import SimulatedDisk
@@ -458,6 +462,10 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(recovery, "take_stock", watched_stock),
         patch.object(Completion, "fail", watched_fail),
         patch.object(restore, "STEP", STEP),
+        patch.object(comparison, "STEP", STEP),
+        patch.object(synchronise, "STEP", STEP),
+        patch.object(full_scan, "CHUNK", 2 * STEP),
+        patch.object(full_scan, "SAVE_NS", 0),
         patch.object(retention, "STEP", STEP),
         patch.object(write_path, "CEILING_STEP", shape.ceiling_step),
         patch.object(recovery, "CEILING_STEP", shape.ceiling_step),

@@ -12,14 +12,15 @@ from unittest.mock import patch
 
 from appliance.cdp import disk_io, retention, write_path
 from appliance.cdp.chain import Chain
+from appliance.cdp.comparison import Comparison
 from appliance.cdp.dirty_region_log import DirtyRegionLog
+from appliance.cdp.extents import EMPTY, Extents
 from appliance.cdp.flushes import Flushes
 from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.journal import Journal
 from appliance.cdp.segments import Segments
 from appliance.cdp.stream import Record, Stream
-from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.volume_jobs import VolumeJobs
 from appliance.cdp.write_path import WritePath
 from appliance.errors import FormatDamaged
@@ -91,10 +92,11 @@ def _flush_answered_at_once() -> AbstractContextManager[Any]:
 
 
 def _no_repair() -> AbstractContextManager[Any]:
-    async def nothing(*arguments: object) -> None:
+    async def nothing(*arguments: object, **more: object) -> Extents:
         """The disks stay as they are."""
+        return EMPTY
 
-    return patch.object(Synchroniser, "repair", nothing)
+    return patch.object(Comparison, "revise", nothing)
 
 
 def _ceiling_ignored() -> AbstractContextManager[Any]:

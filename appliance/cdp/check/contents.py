@@ -12,13 +12,13 @@ from appliance.cdp import disk_io
 from appliance.cdp.check import findings
 from appliance.cdp.check.findings import FindingKind
 from appliance.cdp.check.report import Report, raise_if_gone
+from appliance.cdp.comparison import differing
 from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
 from appliance.cdp.interfaces import BLOCK, SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.superblock import Superblock
-from appliance.cdp.synchronise import differing
 from appliance.cdp.tasks import Task, gather
 from appliance.errors import DiskFailed, FormatDamaged
 
@@ -85,7 +85,8 @@ class ContentsCheck:
                 return EMPTY, await self._blame(primary, offset, length)
         else:
             try:
-                return differing(ours, theirs, offset, length), EMPTY
+                blocks = extents([offset // SECTOR], [(offset + length) // SECTOR])
+                return differing(ours, theirs, blocks), EMPTY
             finally:
                 ours.release()
                 theirs.release()

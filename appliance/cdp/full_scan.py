@@ -1,0 +1,164 @@
+"""The scan of everything: `full` repairs what differs, `verify` only tells.
+
+    scanning → revising → copying (full)
+
+A scan is noted in the chain from its beginning to its end, so it goes on after
+a restart where it stopped.  What differs although nothing explains it makes
+points suspect, durably, before anything is copied.
+
+The copies become the fix-up delta map at the chain's end: the journal merges
+them with what hosts write meanwhile, and sector by sector the later one
+counts, which is the host's (claim 10).  Its end is a point again; the writes
+before that, from its first on, are a gap.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from appliance.cdp import disk_io, walk_back
+from appliance.cdp.comparison import Comparison
+from appliance.cdp.delta_map import MapKind
+from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
+from appliance.cdp.history import History
+from appliance.cdp.interfaces import SECTOR
+from appliance.cdp.jobs import Job
+from appliance.cdp.pace import Pace
+from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
+
+CHUNK = 32 << 20
+"""Bytes that are scanned between two looks at what has gathered."""
+SAVE_NS = 1_000_000_000
+"""A scan that a crash interrupts goes on about so far behind."""
+GATHERED = 1 << 18
+"""Extents that differ, or that hosts have written, before they are revised: this bounds memory."""
+
+Begin = Callable[[], Awaitable[Comparison]]
+
+
+class FullScan:
+    """Of one volume, as `chain.scan` says.  `excused` are extents that are known to differ."""
+
+    def __init__(
+        self,
+        history: History,
+        scan: SyncProgress,
+        begin: Begin,
+        excused: Callable[[], Extents],
+        job: Job,
+        pace: Pace,
+    ) -> None:
+        self.first_copy = 0
+        """The first write of the fix-up delta map, or 0 if nothing was copied."""
+        self.unreadable = EMPTY
+        self._history = history
+        self._scan = scan
+        self._begin = begin
+        self._excused = excused
+        self._job = job
+        self._pace = pace
+        self._size = history.superblock.volume_size
+        self._saved_ns = 0
+        self._revised = EMPTY
+        self._compare = scan.compare
+        """The compare delta map: read different, and not looked at again yet."""
+
+    async def run(self) -> None:
+        """To the end of the last phase; whoever called it then says so durably."""
+        scan, job = self._scan, self._job
+        job.bytes_scanned, job.bytes_total = scan.cursor, self._size
+        await self._history.checkpoint()  # from here on it survives a crash
+        comparison = await self._begin()
+        try:
+            if scan.phase is Phase.COPYING:
+                await self._look_what_is_left(comparison)
+            else:
+                scan.different = 0  # all that was found before is looked at again
+                comparison = await self._find(comparison)
+            if scan.kind is ScanKind.FULL and self._revised:
+                await self._copy(comparison)
+            self.unreadable = union(self.unreadable, comparison.unreadable)
+        finally:
+            comparison.end()
+
+    def _enter(self, phase: Phase) -> None:
+        self._scan.phase = phase
+        self._job.phase = phase.name.lower()
+
+    async def _save(self) -> None:
+        self._scan.compare = union(self._revised, self._compare)
+        await self._history.checkpoint()
+        self._saved_ns = self._job.clock.monotonic_ns()
+
+    # Finding what differs
+
+    async def _find(self, comparison: Comparison) -> Comparison:
+        """Scan and revise, in turns where hosts write much; then mark what is suspect.
+
+        Returns the comparison that watches from then on.
+        """
+        scan = self._scan
+        try:
+            while True:
+                await self._scan_on(comparison)
+                self._enter(Phase.REVISING)
+                found = await comparison.revise(self._compare, self._pace, False, self._differed)
+                following = await self._begin()
+                # What hosts have written since it was found differs no more.
+                found = subtract(union(self._revised, found), await comparison.since.all())
+                self.unreadable = union(self.unreadable, comparison.unreadable)
+                comparison.end()
+                comparison = following
+                self._revised, self._compare = found, EMPTY
+                if scan.cursor >= self._size:
+                    break
+                await self._save()
+            self._revised = subtract(self._revised, self._excused())
+            chain = self._history.chain
+            chain.suspects = await walk_back.mark(self._history, self._revised, comparison.write)
+            if scan.kind is ScanKind.FULL:
+                self._enter(Phase.COPYING)
+            await self._save()
+        except BaseException:
+            comparison.end()
+            raise
+        return comparison
+
+    async def _scan_on(self, comparison: Comparison) -> None:
+        """The compare delta map from the cursor on, until the end or until much has gathered."""
+        scan, job = self._scan, self._job
+        self._enter(Phase.SCANNING)
+        while scan.cursor < self._size:
+            if max(len(self._compare.starts), comparison.since.count) > GATHERED:
+                return
+            size = min(CHUNK, self._size - scan.cursor)
+            found = await comparison.scan(
+                [(scan.cursor, size)], self._pace, lambda done: job.advance(scanned=done)
+            )
+            self._compare = union(self._compare, found)
+            scan.cursor += size
+            if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
+                await self._save()
+
+    def _differed(self, size: int) -> None:
+        self._scan.different += size
+        self._job.advance(different=size)
+
+    # Copying it
+
+    async def _look_what_is_left(self, comparison: Comparison) -> None:
+        """A crash came in the middle of the copy: what is equal now was copied before it."""
+        self._enter(Phase.COPYING)
+        whole = extents([0], [self._size // SECTOR])
+        self._revised = await comparison.revise(
+            intersect(self._compare, whole), self._pace, False, lambda size: None
+        )
+        self._compare = EMPTY
+        self._scan.copied = max(0, self._scan.different - self._revised.total * SECTOR)
+        self._job.advance(different=self._scan.different, copied=self._scan.copied)
+
+    async def _copy(self, comparison: Comparison) -> None:
+        history, job = self._history, self._job
+        job.bytes_total += self._scan.different
+        self.first_copy = history.chain.newest_write + 1
+        history.journal.cut(MapKind.FIX_UP)
+        await comparison.copy(self._revised, self._pace, lambda size: job.advance(copied=size))
+        await disk_io.flush(history.disk)

@@ -1,0 +1,47 @@
+"""Walking along the chain to find which maps a difference makes suspect (claims 11 and 23).
+
+From the last map before the scan backwards: the map is suspect, the blocks
+that it wrote are taken out of what is left, and so on until nothing is left.
+If the base image is reached, it is suspect too.
+"""
+
+from appliance.cdp.delta_map import DeltaMap, from_write, spans, up_to
+from appliance.cdp.extents import Extents, extents, intersect, subtract
+from appliance.cdp.history import History
+from appliance.cdp.suspects import OPEN, Suspects, Suspicion
+
+
+async def mark(history: History, revised: Extents, write: int) -> Suspects:
+    """What is suspect, when a scan as of `write` found `revised` different and nothing else.
+
+    An open suspicion ends with the map that wrote the block since it was seen;
+    it is cleared where the block is right and was not written.
+    """
+    chain = history.chain
+    marked = Suspects()
+    for old in chain.suspects.suspicions():
+        if old.to_write != OPEN:
+            marked = marked.plus(old)
+            continue
+        left = old.blocks
+        for delta_map in chain.maps_after(old.seen_write):
+            if not left or delta_map.first_write > write:
+                break
+            rewritten = intersect(left, await _touched(history, delta_map, old.seen_write, write))
+            marked = marked.plus(old._replace(blocks=rewritten, to_write=delta_map.last_write))
+            left = subtract(left, rewritten)
+        marked = marked.plus(old._replace(blocks=intersect(left, revised)))
+    left = subtract(revised, marked.open)
+    for delta_map in reversed(chain.maps_up_to(write)):
+        if not left:
+            break
+        written = intersect(left, await _touched(history, delta_map, 0, write))
+        marked = marked.plus(Suspicion(written, delta_map.first_write, OPEN, write))
+        left = subtract(left, written)
+    return marked.plus(Suspicion(left, 0, OPEN, write))
+
+
+async def _touched(history: History, delta_map: DeltaMap, behind: int, write: int) -> Extents:
+    """What the writes of a map behind one number and up to another have written."""
+    rows = from_write(up_to(await history.rows(delta_map), write), behind + 1)
+    return extents(*spans(rows))
