@@ -248,9 +248,17 @@ class Synchroniser:
             await work(batch)  # type: ignore[operator]
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
-            await disk_io.flush(self._primary, self._history.disk)
+            await self._flush_both()
             # What was marked again meanwhile may have changed behind the copy.
             await self._log.clear_out_of_sync(set(batch) - self._log.marked)
+
+    async def _flush_both(self) -> None:
+        """The primary by way of its path, which tells hosts of a failure."""
+        flushed: Completion[bool] = Completion()
+        self._path.flush_primary(flushed.succeed)
+        await disk_io.flush(self._history.disk)
+        if not await flushed:
+            raise DiskFailed(disk=self._primary.identity.id, reason="its flush failed")
 
 
 def _let_go(reading: Task[Buffer]) -> None:
