@@ -9,7 +9,7 @@ from errno import EIO
 import pytest
 
 from appliance import events
-from appliance.cdp.interfaces import WRITE, HostRequest
+from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
 from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, WrongDisk
 from tests.cdp.simulated_pair import REGION, SimulatedPair
@@ -156,6 +156,56 @@ def test_an_old_clone_of_the_secondary_is_found_by_what_the_log_relied_on() -> N
     pair.start()
 
     assert events.WRITTEN_ELSEWHERE not in pair.events
+    assert_equal_disks(pair)
+
+
+def test_a_flush_that_the_secondary_failed_is_answered_once_tracking_is_durable() -> None:
+    pair = protected(seed=6)
+    before = pair.load(pair.primary)
+    pair.write(3 * REGION, b"\x55" * BLOCK)
+    pair.secondary.medium.fail_next(FLUSH, EIO)
+    pair.flush()
+    pair.power_cut()
+
+    assert pair.load(pair.primary).generation != before.generation
+    pair.start()
+    assert_equal_disks(pair)
+
+
+# Intents that move to the bitmap
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_only_the_primary_had_taken_when_the_secondary_went_is_resynced(seed: int) -> None:
+    pair = protected(seed)
+    pair.secondary.medium.stall()
+    answered: Completion[HostRequest] = Completion()
+    data = memoryview(b"\x66" * BLOCK)
+    pair.volume.submit(HostRequest(WRITE, 3 * REGION, BLOCK, answered.succeed, data=data))
+    pair.world.run_idle()
+    pair.secondary.medium.remove()
+    assert not pair.world.run_until(answered).error
+    pair.secondary.medium.replug()
+    pair.stop()
+
+    pair.start()
+
+    assert pair.read(pair.volume, 3 * REGION, BLOCK) == data
+    assert_equal_disks(pair)
+
+
+def test_what_only_the_primary_had_taken_at_a_crash_is_resynced_after_a_life_alone() -> None:
+    pair = protected(seed=7)
+    pair.flush()
+    before = pair.images()[1]
+    pair.write(3 * REGION, b"\x66" * BLOCK)
+    # The service is killed with the record of that write still on its way.
+    pair.put_back((pair.images()[0], before))
+    pair.start(with_secondary=False)
+    pair.stop()
+
+    pair.start()
+
     assert_equal_disks(pair)
 
 
