@@ -275,16 +275,22 @@ class WritePath:
             self._issue_wave(group)
         else:
             group.primary_done = True
+        group.repairs = len(legs) < len(group.pieces)
         if self._journals:
             # Second: the record is packed and sealed while the primary is at work.
             self._issue_journal_leg(group)
         else:
             group.journal_done = True
+            self._fail_repairs(group)
+        if group.primary_done:
+            self._settle(group)
+
+    def _fail_repairs(self, group: Group) -> None:
+        """The journal does not have the group: what was meant for it alone is nowhere."""
+        if group.repairs:
             for piece in group.pieces:
                 if piece.kind == REPAIR:
                     piece.request.error = EIO
-        if group.primary_done:
-            self._settle(group)
 
     def _issue_wave(self, group: Group) -> None:
         wave = group.waves.pop(0)
@@ -334,6 +340,7 @@ class WritePath:
             group.delta_map.in_flight -= 1
         else:
             group.journal_failed = True
+            self._fail_repairs(group)
             self.lose_secondary(leg.error)
         self._settle(group)
 
@@ -363,7 +370,7 @@ class WritePath:
         self.wake()
 
     def _may_acknowledge(self, group: Group) -> bool:
-        if self.ack is Ack.PRIMARY:
+        if self.ack is Ack.PRIMARY and not group.repairs:
             return True
         return group.journal_done and not (group.journal_failed and self._lost)
 
@@ -434,6 +441,7 @@ class WritePath:
             if not group.journal_done:
                 group.journal_done = True  # its disk is fenced; its memory stays pinned
                 self._lag -= group.payload
+                self._fail_repairs(group)
             self._settle(group)
         starting = self._starting
         if starting is not None:
