@@ -164,6 +164,11 @@ class DirtyRegionLog:
         for _, region in retirable[: max(0, len(self.active) - keep)]:
             del self.active[region]
 
+    def drop_tracked(self) -> None:
+        """Drop the intents of regions that are durably out of sync: the bitmap tells of them."""
+        for region in [region for region in self.active if self.is_tracked(region)]:
+            del self.active[region]
+
     def write_slot(self, done: Callable[[OSError | None], None]) -> None:
         """Make the active set and the ceiling durable.  One at a time."""
         count = len(self.active)
