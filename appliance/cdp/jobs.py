@@ -43,6 +43,8 @@ class Job:
     error: Exception | None = None
     finished: Completion[None] = field(default_factory=Completion)
     task: Task[None] | None = None
+    must_end: bool = False
+    """What it has begun is worth nothing by halves: people do not cancel it any more."""
     _gate: Completion[None] | None = None
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
 

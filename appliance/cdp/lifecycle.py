@@ -9,7 +9,8 @@
 Invariants:
 
 * Hosts are served (`ONLINE`) only after recovery has settled every intent, and
-  after a restore that a crash interrupted has ended.
+  after a restore that a crash interrupted has ended; if that cannot end now,
+  the volume is online and closed to hosts until it has.
 * Before the first write is acknowledged without the secondary, every region
   with an intent is durably out of sync and the primary durably bears a new
   generation.
@@ -98,9 +99,9 @@ class Lifecycle:
                 await self._start_tracking()
             else:
                 await self._attach(secondary, first=True)
-            chain = volume.history.chain if volume.history else None
-            if chain is not None and chain.restoring is not None:
-                await self.jobs.finish_restore(chain.restoring[0])
+            if volume.log.restoring and volume.history is not None:
+                await self.jobs.finish_restore()
+                await self._secondary_settled()
             self._require_primary()
         except BaseException as error:
             if isinstance(error, EbbtideError):
@@ -108,6 +109,7 @@ class Lifecycle:
             volume.service = Service.OFFLINE
             volume.history = volume.secondary = None
             raise
+        self.jobs.close_or_open()
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -189,10 +191,12 @@ class Lifecycle:
             secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool
         )
         history.next_order = self._orders.rise(history.next_order)
-        if theirs.generation != volume.superblock.generation:
-            # Hosts have written without this secondary since: their data is not undone.
-            history.chain.restoring = None
         log = volume.log
+        if not self._log_is_whole and theirs.generation == volume.superblock.generation:
+            log.restoring |= history.chain.restoring is not None  # the slot that said so is gone
+        if not log.restoring:
+            # Done, given up, or never begun: what hosts have written since is not undone.
+            history.chain.restoring = None
         if first:
             path = volume.new_write_path(
                 max(history.chain.newest_write + 1, log.ceiling, history.chain.next_write),
@@ -230,6 +234,8 @@ class Lifecycle:
             reason = "it failed while it was being attached"
             raise DiskFailed(disk=secondary.identity.id, reason=reason)
         self._require_primary()
+        if not log.restoring:
+            history.chain.restoring = None  # given up meanwhile
         path.reserve = retention.reserve(volume.superblock.segment_count)
         chain = history.chain
         behind = log.out_of_sync() or not chain.baseline_whole or chain.incomplete_from

@@ -33,7 +33,7 @@ from appliance.cdp.journal import HEADROOM, Journal
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.range_locks import RangeLocks
 from appliance.cdp.tasks import Completion, Task
-from appliance.errors import EbbtideError
+from appliance.errors import DiskFailed, EbbtideError
 
 LAG: Final = 64 << 20
 """Payload that the journal may be behind the primary under PRIMARY."""
@@ -463,20 +463,38 @@ class WritePath:
                 self._retire_intents(keep)
                 busy = self._starting or self._issued or self._gathering.groups
                 if not busy and not self._retiring:
-                    self._retiring = True
-                    self._log.write_slot(written)
+                    self._write_slot(lambda error: finished.succeed(None))
                     return
             finished.succeed(None)
+
+        self.flush_both(flushed)
+        return finished
+
+    async def write_slot(self) -> None:
+        """Make the log's slot durable as it stands; DiskFailed if the primary does not take it.
+
+        For whoever keeps the hosts away meanwhile: it waits until nothing is in flight.
+        """
+        while self._starting or self._retiring:
+            await self.drain()
+        written: Completion[OSError | None] = Completion()
+        self._write_slot(written.succeed)
+        error = await written
+        if error is not None:
+            raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
+
+    def _write_slot(self, done: Callable[[OSError | None], None]) -> None:
+        """No group starts meanwhile, which might write a slot of its own."""
+        self._retiring = True
 
         def written(error: OSError | None) -> None:
             self._retiring = False
             if error is not None:
                 self.on_primary_error(error, 0, 0)
             self.wake()
-            finished.succeed(None)
+            done(error)
 
-        self.flush_both(flushed)
-        return finished
+        self._log.write_slot(written)
 
     def _retire_intents(self, keep: int) -> None:
         """Numbers that were only tracked are in no journal: none is promised behind its last."""

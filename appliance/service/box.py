@@ -10,6 +10,7 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Point
 from appliance.cdp.restore import RestorePlan
+from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Volume
 from appliance.cdp.write_path import Ack
 from appliance.config import ProtectionSettings
@@ -138,6 +139,9 @@ class Box:
         )
         job.finished.when_finished(lambda: self.exports.admit(name))
         return job
+
+    async def give_up_restore(self, name: str) -> None:
+        await Task(self._assembly.lifecycle(name).jobs.give_up_restore())  # whoever goes away
 
     def pause_job(self, name: str, paused: bool) -> None:
         job = self._assembly.lifecycle(name).volume.job
