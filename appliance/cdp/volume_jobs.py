@@ -5,6 +5,7 @@ without being asked, as soon as it can run.
 """
 
 from collections.abc import Awaitable, Callable
+from errno import EIO
 from itertools import count
 
 from appliance import events
@@ -53,6 +54,11 @@ class VolumeJobs:
             except EbbtideError as error:
                 outcome = ("failed", error)
             volume.job, volume.last_job = None, job
+            history = volume.history
+            if outcome[1] is not None and history is not None and history.disk.fenced:
+                # Without writes of hosts nobody else might notice.
+                assert volume.path is not None
+                volume.path.lose_secondary(OSError(EIO, str(outcome[1])))
             self._volume.emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
             job.end(*outcome)
 
@@ -241,7 +247,9 @@ class VolumeJobs:
         self._giving_up = True
         try:
             await self.cancel()
-            await recovery.flush_both(volume.path)  # what hosts read is not undone by a power cut
+            # Its last writes may be under way; and what hosts read is not undone by a power cut.
+            await volume.path.settled(volume.path.next_write - 1)
+            await recovery.flush_both(volume.path)
             await restore.end(volume.history, volume.path, volume.log)
         finally:
             self._giving_up = False

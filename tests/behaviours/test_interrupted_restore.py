@@ -208,6 +208,31 @@ def test_a_fenced_primary_is_not_read_from_half_a_restore(half: Interrupted) -> 
         pair.read(pair.volume, 0, BLOCK)
 
 
+def test_a_secondary_that_only_a_read_misses_is_lost_all_the_same(half: Interrupted) -> None:
+    pair = half.pair
+    pair.world.run_until(half.job.finished)
+    job = start_restore(pair, half.newest)
+    pair.world.run_until(lambda: job.phase == "copying" and not pair.secondary.outstanding)
+    pair.secondary.medium.remove()
+    pair.world.run_until(job.finished)
+    assert pair.volume.protection.value == "tracking", "at once: there may be nobody else to notice"
+    assert pair.volume.secondary is None
+    pair.idle()
+    assert half.is_closed()
+
+
+@pytest.mark.parametrize("steps", range(0, 30, 3))
+def test_given_up_hosts_wait_for_its_last_writes(half: Interrupted, steps: int) -> None:
+    pair = half.pair
+    for _ in range(steps):
+        pair.world.step()
+    if half.job.finished.finished:
+        return
+    pair.run(pair.lifecycle.jobs.give_up_restore())
+    assert pair.volume.path is not None
+    assert pair.volume.path.completed_write == pair.volume.write_number
+
+
 def test_check_tells_of_it(half: Interrupted) -> None:
     pair = half.pair
     pair.kill()

@@ -16,7 +16,7 @@ import numpy as np
 from appliance.cdp.chain import Chain
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import FLUSH, WRITE
-from appliance.cdp.jobs import JobKind
+from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.points import Point, Window
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service
@@ -412,6 +412,8 @@ class Explorer:
                 raise
             return
         allowed, rig.errors_allowed = rig.errors_allowed, True
+        if self._secondary_trouble and rng.random() < 0.3:
+            self._disturb(job)
         rig.wait("a restore", lambda: job.result is not None)
         rig.settle()
         if rig.volume.service is not Service.ONLINE:
@@ -422,18 +424,33 @@ class Explorer:
                 return
             if not self._secondary_trouble:
                 raise Violation(f"the restore of write {number} {job.result}: {job.error}")
-            fate = rng.random()
-            if not rig.volume.closed_to_hosts or fate < 0.5:
-                raise LifeEnds
-            if fate < 0.65:
-                self._give_up()
+            if not self._goes_on():
                 return
-            self._wait_until_open()
         self.tally.restores += 1
         rig.oracle.flush_ends(rig.oracle.flush_begins(), journaled=False)
         content = rig.read(0, rig.sectors)
         if states and not np.array_equal(content, states[0]):
             raise Violation(f"after the restore of write {number} the volume differs from it")
+
+    def _disturb(self, job: Job) -> None:
+        """The secondary makes trouble while a job is at work."""
+        for _ in range(self._rng.randrange(80)):
+            if job.result is None:
+                self._rig.turn()
+        self._rng.choice(
+            [self._secondary_errs, self._secondary_stalls, self._secondary_is_pulled]
+        )()
+
+    def _goes_on(self) -> bool:
+        """After a restore was interrupted: does it come to its end?  Or it is given up."""
+        fate = self._rng.random()
+        if not self._rig.volume.closed_to_hosts or fate < 0.5:
+            raise LifeEnds
+        if fate < 0.65:
+            self._give_up()
+            return False
+        self._wait_until_open()
+        return True
 
     def _give_up(self) -> None:
         """A person takes the volume as the interrupted restore has left it."""
