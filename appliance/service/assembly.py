@@ -85,6 +85,18 @@ class Assembly:
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
 
+    def serves(self, set_id: bytes) -> bool:
+        """Is the volume of this set in service, or about to be?"""
+        slot = self._slots.get(set_id)
+        return slot is not None and (slot.primary is not None or slot.lifecycle is not None)
+
+    def forget(self, bay: Bay) -> None:
+        """A disk that waited alone for its volume, which is not in service, waits no more."""
+        for set_id, slot in list(self._slots.items()):
+            if slot.secondary is bay:
+                assert not self.serves(set_id), "its volume is using it"
+                del self._slots[set_id]
+
     async def _retire(self, slot: Slot, lifecycle: Lifecycle, reason: str) -> None:
         self.views.drop_all(slot.name)
         await self.exports.disconnect(slot.name, reason)

@@ -153,6 +153,7 @@ class Bays:
     def own(self, bay: Bay, disk: RawDisk) -> None:
         """The disk is ours, and stays open."""
         bay.disk, bay.opened_ns = disk, self._now_ns()
+        bay.trouble = ""
 
     async def close(self, disk: RawDisk) -> None:
         """Close a disk and wait until the kernel has given everything back."""
