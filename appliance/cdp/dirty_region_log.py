@@ -216,10 +216,6 @@ class DirtyRegionLog:
     def is_out_of_sync(self, region: int) -> bool:
         return bool(self._bits[region >> 3] >> (region & 7) & 1)
 
-    def is_tracked(self, region: int) -> bool:
-        """Is it out of sync, durably?"""
-        return self.is_out_of_sync(region) and not self._is_unwritten(region)
-
     def _is_unwritten(self, region: int) -> bool:
         return bool(self._unwritten) and region // REGIONS_PER_PAGE in self._unwritten
 
