@@ -50,7 +50,7 @@ class Assembly:
         settings: ProtectionSettings,
     ) -> None:
         self.lifecycles: dict[str, Lifecycle] = {}
-        self.views = VolumeExports(self.lifecycles, emit)
+        self.views = VolumeExports(self.lifecycles, self._awaited, emit)
         self.exports = Exports(self.views)
         self._loop = loop
         self._clock = clock
@@ -84,6 +84,14 @@ class Assembly:
         await self._retire(slot, lifecycle, reason)
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
+
+    def _awaited(self) -> dict[str, str]:
+        """The volumes that have a disk here and have not started, and what each waits for."""
+        return {
+            slot.name: f"it waits for its {'secondary' if slot.primary else 'primary'}"
+            for slot in self._slots.values()
+            if slot.lifecycle is None and (slot.primary or slot.secondary)
+        }
 
     def serves(self, set_id: bytes) -> bool:
         """Is the volume of this set in service, or about to be?"""
