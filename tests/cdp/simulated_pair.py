@@ -38,15 +38,22 @@ class SimulatedPair:
         primary_block: int = 512,
         secondary_block: int = 512,
         secondary_size: int = SECONDARY_SIZE,
+        world: World | None = None,
+        deadline: float = 30.0,
     ) -> None:
+        """`world` is that of another pair, to live beside it; `deadline` in seconds."""
         self.random = random.Random(seed)
         self.pool = BufferPool()
-        self.world = World(seed)
+        self.world = World(seed) if world is None else world
         self.primary = SimulatedDisk(
-            self.world, Medium("p", PRIMARY_SIZE, logical_block=primary_block, log_events=False)
+            self.world,
+            Medium("p", PRIMARY_SIZE, logical_block=primary_block, log_events=False),
+            deadline_seconds=deadline,
         )
         self.secondary = SimulatedDisk(
-            self.world, Medium("s", secondary_size, logical_block=secondary_block, log_events=False)
+            self.world,
+            Medium("s", secondary_size, logical_block=secondary_block, log_events=False),
+            deadline_seconds=deadline,
         )
         self.superblock = superblock.plan(
             name,
@@ -119,6 +126,13 @@ class SimulatedPair:
 
     def power_cut(self) -> None:
         self._next(self.world.power_cut())
+
+    def restart_beside(self) -> None:
+        """Read both disks anew after a failure, in the same life as others."""
+        self.primary.close()
+        self.secondary.close()
+        self.primary, self.secondary = self.primary.reopen(), self.secondary.reopen()
+        self.start(readable=False)
 
     def _next(self, world: World) -> None:
         self.world = world
