@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from appliance.cdp.host_reads import PATIENCE
 from appliance.cdp.interfaces import READ, WRITE, HostRequest
 from appliance.cdp.lifecycle import Lifecycle
 from appliance.config import ProtectionSettings
@@ -195,6 +196,7 @@ def test_a_primary_that_stalls_for_more_than_a_minute(hosts: tuple[Host, Host]) 
     lower, upper = blocks_of(own)[:6], blocks_of(own)[20:]
     pair.primary.medium.stall()
     written = [own.write(offset) for offset in lower]
+    in_doubt = own.read(lower[0])
     begun = len(own.asked)
     keep_asking(own, STALL, writes=False, reads=upper)
     undisturbed = run_through_stall(hosts, pair.primary)
@@ -202,7 +204,13 @@ def test_a_primary_that_stalls_for_more_than_a_minute(hosts: tuple[Host, Host]) 
     assert_good(undisturbed, SOON)
     reads = own.asked[begun:]
     assert len(reads) > 2 * STALL
-    assert_good(reads, DEADLINE + 1)
+    assert_good(reads, 2 * PATIENCE + SOON)
+    late = [asked for asked in reads if asked.began > reads[0].began + 2 * PATIENCE + SOON]
+    assert len(late) > STALL
+    fence = reads[0].began + DEADLINE
+    assert_good([asked for asked in late if abs(asked.began - fence) > 1], SOON)
+    assert in_doubt.took is not None
+    assert in_doubt.took > DEADLINE - 1, "a write is on its way to it"
     assert all(asked.answer == expected[asked.request.offset] for asked in reads)
     assert all(asked.took is not None and asked.request.error for asked in written)
     assert own.lifecycle.volume.state == "offline"
