@@ -294,6 +294,25 @@ def service(make_service: Callable[..., Service]) -> Service:
     return service
 
 
+def test_a_disk_that_was_busy_as_it_arrived_is_looked_at_again(service: Service) -> None:
+    """Others look at a disk that arrives, too, and have it to themselves meanwhile."""
+    file = service.disks / "beta.img"
+    with subprocess.Popen(["flock", str(file), "cat"], stdin=subprocess.PIPE) as holder:
+
+        def is_held() -> bool:
+            tried = subprocess.run(["flock", "--nonblock", str(file), "true"], check=False)
+            return tried.returncode != 0
+
+        while not is_held():
+            assert holder.poll() is None
+        service.start("alpha", "beta")
+        service.wait(lambda: bool(service.ask("status")["volumes"]), "the volume")
+        service.until_state("finance", "tracking")
+        assert holder.stdin is not None
+        holder.stdin.close()
+    service.until_state("finance", "protected")
+
+
 class TestWrongDisk:
     """A disk that says it belongs here, and does not."""
 
