@@ -53,6 +53,7 @@ GAP_OPENED: Final = "EV406"
 VIEW_OPENED: Final = "EV407"
 VIEW_CLOSED: Final = "EV408"
 HISTORY_DAMAGED: Final = "EV409"
+SNAPSHOT_DROPPED: Final = "EV410"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
@@ -259,8 +260,18 @@ KINDS: Final[dict[str, EventKind]] = {
             HISTORY_DAMAGED,
             "error",
             "{volume}: history on disk {disk} is damaged: {reason}",
-            "A piece of the kept past does not match its checksum.  Points that need it answer"
-            " with an error and never with wrong data; others are as good as before.",
+            "A piece of the kept past cannot be read, or does not match its checksum.  Moments"
+            " before it are as good as ever.  What can be taken from the primary is; moments that"
+            " only the lost piece could tell become a gap or answer with an error, and never with"
+            " wrong data.",
+        ),
+        EventKind(
+            SNAPSHOT_DROPPED,
+            "warning",
+            "{volume}: {kind} {name} of write {write} is given up",
+            "History was full, or damaged, and the moment cannot be kept any longer.  Pinned"
+            " snapshots go last: nothing older than them is kept by then.  A larger secondary"
+            " keeps more.",
         ),
         EventKind(
             SERVICE_STARTED,

@@ -21,11 +21,7 @@ async def read_from_secondary(volume: Volume, offset: int, length: int) -> Buffe
     path, history = volume.path, volume.history
     if path is None or history is None:
         return None
-    first = offset // volume.superblock.region_size
-    last = (offset + length - 1) // volume.superblock.region_size
-    if any(volume.log.is_out_of_sync(region) for region in range(first, last + 1)):
-        return None
-    if not history.chain.baseline_whole:
+    if not _agree(volume, offset, length) or not history.chain.baseline_whole:
         return None
     if volume.primary.fenced:
         return await _read(volume, offset, length)
@@ -39,11 +35,22 @@ async def read_from_secondary(volume: Volume, offset: int, length: int) -> Buffe
         path.unlock(offset, length)
 
 
+def _agree(volume: Volume, offset: int, length: int) -> bool:
+    """Are both disks known to agree on these bytes?"""
+    first = offset // volume.superblock.region_size
+    last = (offset + length - 1) // volume.superblock.region_size
+    return not any(volume.log.is_out_of_sync(region) for region in range(first, last + 1))
+
+
 async def _read(volume: Volume, offset: int, length: int) -> Buffer | None:
     if volume.history is None:
         return None  # lost since it was looked at
     try:
-        return await (await _newest(volume)).read(offset, length)
+        buffer = await (await _newest(volume)).read(offset, length)
+        if _agree(volume, offset, length):  # still: the read may have brought damage to light
+            return buffer
+        buffer.release()
+        return None
     except EbbtideError:
         volume.emit(events.READ_LOST, volume=volume.name, offset=offset, length=length)
         return None
