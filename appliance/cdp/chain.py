@@ -155,9 +155,16 @@ class Chain:
         self.floor_time = time_ns
         for gap in self.gaps:
             if gap.from_write <= self.floor <= gap.to_write:
-                self.floor = gap.to_write + 1
+                self.floor = self._at_or_behind(gap.to_write + 1)
         self.gaps = [gap for gap in self.gaps if gap.to_write >= self.floor]
         return self._drop([s for s in self.snapshots.values() if s.write < self.floor])
+
+    def _at_or_behind(self, write: int) -> int:
+        """That write, or the next one of which a map tells: the others were lost in a crash."""
+        for delta_map in self.all_maps:
+            if delta_map.records and delta_map.last_write >= write:
+                return max(write, delta_map.first_write)
+        return write
 
     def _drop(self, snapshots: list[Snapshot]) -> list[Snapshot]:
         for snapshot in snapshots:
