@@ -321,18 +321,24 @@ class History:
 
     async def _write_index(self, delta_map: DeltaMap) -> bool:
         raw = delta_map.entries().tobytes() + delta_map.marks().tobytes()
-        return await self.store_index(delta_map, raw, self.superblock.segment_count // 4)
+        needed = -(-len(raw) // self.superblock.segment_size)
+        if self.segments.free - needed < self.superblock.segment_count // 4:
+            return False
+        return await self.store_index(delta_map, raw, self.segments.take)
 
-    async def store_index(self, delta_map: DeltaMap, raw: bytes, reserve: int) -> bool:
-        """Write entries and marks as a map's index; False if that would touch the reserve.
+    async def store_index(
+        self, delta_map: DeltaMap, raw: bytes, take: Callable[[], int | None]
+    ) -> bool:
+        """Write entries and marks as a map's index; False without room.
 
         Durable with the next checkpoint.
         """
         size = self.superblock.segment_size
         needed = -(-len(raw) // size)
-        if self.segments.free - needed < reserve:
+        taken = [segment for _ in range(needed) if (segment := take()) is not None]
+        if len(taken) < needed:
+            self.segments.release(taken)
             return False
-        taken = [segment for _ in range(needed) if (segment := self.segments.take()) is not None]
         for at, segment in enumerate(taken):
             part = raw[at * size : (at + 1) * size]
             await disk_io.write_bytes(

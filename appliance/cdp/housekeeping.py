@@ -69,7 +69,7 @@ class Housekeeping:
         assert history is not None
         assert path is not None
         floor = history.chain.floor
-        while retention.is_low(history) and await retention.fold(history, volume.primary):
+        while retention.is_low(history) and await retention.free_some(history, volume.primary):
             self._room_came()
         if history.chain.floor != floor:
             volume.emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)

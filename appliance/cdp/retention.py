@@ -54,10 +54,17 @@ def reserve(segment_count: int) -> int:
 
 
 def is_low(history: History) -> bool:
-    """Should the oldest maps be folded?"""
+    """Should segments come free?"""
     count = history.superblock.segment_count
-    segments = history.segments
-    return segments.free + segments.coming < reserve(count) + max(2, count * 4 // 64)
+    return history.segments.free < reserve(count) + max(2, count * 4 // 64)
+
+
+async def free_some(history: History, primary: Disk) -> bool:
+    """A step on the way to free segments; False if nothing can be done now."""
+    if history.segments.coming:
+        await history.checkpoint()
+        return True
+    return await fold(history, primary)
 
 
 async def fold(history: History, primary: Disk) -> bool:
@@ -75,7 +82,6 @@ async def fold(history: History, primary: Disk) -> bool:
     pit_map = await history.pit_map(last, oldest)
     reader = history.reader(pit_map)
     if history.cuts != cuts:
-        await history.checkpoint()  # what the cut gave up comes free
         return True  # the oldest maps are not what they were: look again
     if not history.clear_holds_below(last):
         return False
@@ -98,7 +104,6 @@ async def fold(history: History, primary: Disk) -> bool:
     if history.cuts != cuts:
         if residue is not None:
             history.segments.release(residue.segments)
-        await history.checkpoint()
         return True  # what was folded is not what the chain says: once more
     history.base_lost = lost
     history.base_write = last
@@ -119,7 +124,8 @@ def _oldest(history: History) -> list[DeltaMap]:
     for delta_map in chain.settled:
         if chain.restoring is not None and delta_map.last_write > chain.restoring[0]:
             break
-        if oldest and any(pin < delta_map.last_write for pin in pins):
+        frees = any(behind.records for behind in oldest)  # what tells of lost blocks comes again
+        if frees and any(pin < delta_map.last_write for pin in pins):
             break
         oldest.append(delta_map)
         wanted -= len(delta_map.segments)
@@ -244,7 +250,8 @@ async def _residue(history: History, folded: DeltaMap, lost: Extents) -> DeltaMa
         entry_count=len(rows),
     )
     residue.forget()
-    return residue if await history.store_index(residue, rows.tobytes(), 0) else None
+    stored = await history.store_index(residue, rows.tobytes(), history.segments.take_last)
+    return residue if stored else None
 
 
 async def _write_base(history: History, step: Extents, buffer: Buffer) -> None:

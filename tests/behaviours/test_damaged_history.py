@@ -6,6 +6,7 @@ import pytest
 from appliance import events
 from appliance.cdp import retention
 from appliance.cdp.point_reader import PointReader
+from appliance.cdp.points import Snapshot
 from appliance.errors import FormatDamaged
 from tests.cdp.simulated_pair import SimulatedPair, codes
 
@@ -188,3 +189,46 @@ async def newest_reader(pair: SimulatedPair, write: int) -> PointReader:
     history = pair.volume.history
     assert history is not None
     return history.reader(await history.pit_map(write))
+
+
+def test_a_full_history_still_has_room_to_say_what_is_lost(pair: SimulatedPair) -> None:
+    lost = unreadable_on_both(pair)
+    history = pair.volume.require_history()
+    history.journal.close_map()
+    while history.segments.take() is not None:
+        pass
+
+    assert pair.run(retention.fold(history, pair.primary))
+
+    assert history.base_write >= lost
+    assert history.base_lost
+
+
+def test_a_pin_behind_what_is_lost_does_not_end_all_folding(pair: SimulatedPair) -> None:
+    unreadable_on_both(pair)
+    history = pair.volume.require_history()
+    history.journal.close_map()
+    assert pair.run(retention.fold(history, pair.primary))
+    pair.write(9 * BLOCK, b"9" * BLOCK)
+    history.chain.snapshots["pin"] = Snapshot("pin", history.chain.newest_write, 0, True)
+    last = pair.write(9 * BLOCK, b"8" * BLOCK)
+    history.journal.close_map()
+
+    assert pair.run(retention.fold(history, pair.primary))
+
+    assert history.chain.floor == last
+
+
+def test_what_was_given_up_comes_free_before_more_is_folded(pair: SimulatedPair) -> None:
+    pair.write(9 * BLOCK, b"9" * BLOCK)
+    history = pair.volume.require_history()
+    history.journal.close_map()
+    taken = history.segments.take()
+    assert taken is not None
+    history.segments.release([taken])
+    free, floor = history.segments.free, history.chain.floor
+
+    for _ in range(2):
+        assert pair.run(retention.free_some(history, pair.primary))
+
+    assert (history.segments.free, history.chain.floor) == (free + 1, floor)
