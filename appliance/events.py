@@ -223,7 +223,8 @@ KINDS: Final[dict[str, EventKind]] = {
             SNAPSHOT_PINNED,
             "info",
             "{volume}: snapshot {name} is pinned",
-            "The moment is kept when others have to go.",
+            "While history is full, all that is older goes first, and then the moment itself, which"
+            " is told.  A pin keeps a moment longer; it does not keep it for ever.",
         ),
         EventKind(
             SNAPSHOT_UNPINNED,
@@ -269,8 +270,8 @@ KINDS: Final[dict[str, EventKind]] = {
             SNAPSHOT_DROPPED,
             "warning",
             "{volume}: {kind} {name} of write {write} is given up",
-            "History was full, or damaged, and the moment cannot be kept any longer.  Pinned"
-            " snapshots go last: nothing older than them is kept by then.  A larger secondary"
+            "History was full, or damaged, and the moment cannot be kept any longer.  A pinned"
+            " snapshot goes only when nothing older than it is left to give up.  A larger secondary"
             " keeps more.",
         ),
         EventKind(
