@@ -13,6 +13,7 @@ from unittest.mock import patch
 from appliance.cdp import disk_io, retention, write_path
 from appliance.cdp.chain import Chain
 from appliance.cdp.dirty_region_log import DirtyRegionLog
+from appliance.cdp.extents import EMPTY, Extents
 from appliance.cdp.flushes import Flushes
 from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
@@ -157,8 +158,9 @@ def _stale_tails_believed() -> AbstractContextManager[Any]:
 
 
 def _maps_leave_before_the_base_is_whole() -> AbstractContextManager[Any]:
-    async def nothing(*arguments: object) -> None:
+    async def nothing(*arguments: object) -> Extents:
         """The base image stays as it is."""
+        return EMPTY
 
     return patch.object(retention, "_copy_into_base", nothing)
 
