@@ -179,6 +179,8 @@ def test_a_damaged_list_of_what_is_lost_costs_the_past_and_not_the_truth(
     pair.secondary.medium.contents[place] ^= 1
     pair.primary.medium.bad_sectors.clear()
     pair.kill()
+    found, _ = pair.check()
+    assert {"EC404", "EC406"} <= codes(found)
     pair.start()
     newest = pair.volume.require_history().chain.newest_write
     assert pair.point(f"write:{newest}") == pair.read(pair.volume)

@@ -1,5 +1,7 @@
 """The chain: where its floor goes, and what a loss in the middle of it leaves."""
 
+from dataclasses import replace
+
 from appliance.cdp.chain import Chain
 from appliance.cdp.delta_map import DeltaMap, MapKind
 from appliance.cdp.points import Gap, Snapshot
@@ -53,11 +55,10 @@ def test_a_loss_takes_every_point_from_there_on_and_nothing_before() -> None:
     known = chain((1, 20), (21, 40), (41, 60), gaps=((5, 6), (30, 31), (50, 55)))
     for name, write in (("before", 24), ("behind", 60)):
         known.snapshots[name] = Snapshot(name, write, 0)
-    known.restoring = (27, 61)
+    known = replace(known, restoring=(27, 61))
     dropped = known.lose_from(25, 60, 7)
     assert [snapshot.name for snapshot in dropped] == ["behind"]
-    assert known.incomplete_from == 25
-    assert not known.restoring
+    assert (known.incomplete_from, known.restoring) == (25, None)
     assert [(gap.from_write, gap.to_write) for gap in known.gaps] == [(5, 6), (25, 59)]
     assert known.newest_restorable == 24
 
