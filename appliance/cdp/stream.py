@@ -217,7 +217,8 @@ class Stream:
         entries = bytes(raw[:split])
         begin = self._superblock.history_offset
         end = self._superblock.segment_offset(self._superblock.segment_count)
-        check_rows(self._superblock, as_rows(entries), begin, end, what)
+        lost_too = delta_map.order is MapOrder.BLOCK
+        check_rows(self._superblock, as_rows(entries), begin, end, what, lost_too=lost_too)
         return entries, bytes(raw[split:])
 
     async def read_segment(self, segment: int) -> Buffer:
@@ -371,16 +372,18 @@ def as_rows(entries: bytes) -> Rows:
     return np.frombuffer(entries, ENTRY_DTYPE)
 
 
-def check_rows(superblock: Superblock, rows: Rows, begin: int, end: int, what: str) -> None:
+def check_rows(
+    superblock: Superblock, rows: Rows, begin: int, end: int, what: str, *, lost_too: bool = False
+) -> None:
     """FormatDamaged unless entries lie on the volume, their data from byte `begin` to `end` of
-    the secondary, and their writes ascend."""
+    the secondary, and their writes ascend; `lost_too`: or their data is lost."""
     volume = superblock.volume_size // SECTOR
     starts, lengths, writes = rows["start"], rows["length"].astype(np.uint64), rows["write"]
     if (lengths == 0).any() or (lengths > volume).any() or (starts > volume - lengths).any():
         raise FormatDamaged(what=what, reason="an entry reaches outside the volume")
     if (writes[1:] < writes[:-1]).any():
         raise FormatDamaged(what=what, reason="its writes are out of order")
-    kept = rows["location"] < LOST
+    kept = rows["location"] < LOST if lost_too else rows["location"] != ZEROS
     locations, lengths = rows["location"][kept], lengths[kept]
     first, behind = begin // SECTOR, end // SECTOR
     if (locations < first).any() or (locations > behind).any():
