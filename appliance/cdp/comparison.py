@@ -6,7 +6,8 @@ where each block lies on the secondary.  What the journal takes from then on is
 watched, so that at any later time
 
 * a sector that is watched is equal on both disks as soon as its write is
-  complete: both legs were written from one copy of the payload;
+  complete: both legs were written from one copy of the payload (if the primary
+  fails its leg, the region is marked out of sync, and a later comparison's);
 * any other sector has not been written since, and is compared with the
   secondary through the PIT map.
 

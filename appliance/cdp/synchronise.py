@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from appliance.cdp import disk_io
 from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
 from appliance.cdp.dirty_region_log import DirtyRegionLog
-from appliance.cdp.extents import Extents, extents
+from appliance.cdp.extents import EMPTY, Extents, extents, union
 from appliance.cdp.full_scan import FullScan
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, WRITE, Disk
@@ -83,25 +83,32 @@ class Synchroniser:
         DiskFailed in the end if the primary did not give all of it: those
         regions stay out of sync.
         """
-        comparison = await self._begin()
+        unreadable = EMPTY
+        marks, comparison = self._log.marks, await self._begin()
 
         def differed(size: int) -> None:
             job.bytes_total += size
             job.advance(different=size, copied=size)
 
         async def repair(regions: list[int]) -> list[int]:
+            nonlocal comparison, marks, unreadable
+            if self._log.marks != marks:
+                # The primary has failed a write: that it was journaled makes nothing equal.
+                comparison.end()
+                marks, comparison = self._log.marks, await self._begin()
             job.phase = "scanning"
             ranges = [self._region(number) for number in regions]
             compare = await comparison.scan(ranges, pace, lambda size: job.advance(scanned=size))
             job.phase = "copying"
             await comparison.revise(compare, pace, True, differed)
+            unreadable = union(unreadable, comparison.unreadable)
             return self._regions_of(comparison.unreadable)
 
         try:
             await self._in_batches(job, repair)
-            self._raise_unreadable(comparison.unreadable)
         finally:
             comparison.end()
+        self._raise_unreadable(unreadable)
 
     async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> int:
         """Compare everything, and copy what differs if the scan is for that; see `FullScan`.
