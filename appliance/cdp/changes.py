@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from appliance.cdp.delta_map import spans
-from appliance.cdp.extents import EMPTY, Extents, extents, intersect, union
+from appliance.cdp.extents import EMPTY, Extents, extents, intersect, one, union
 from appliance.cdp.format import ENTRY, ENTRY_DTYPE
 from appliance.cdp.interfaces import Post
 from appliance.cdp.tasks import Completion
@@ -49,7 +49,7 @@ class Changes:
 
     def within(self, start: int, end: int) -> Extents:
         """What of the sectors from `start` to `end` has changed until now."""
-        wanted = extents([start], [end])
+        wanted = one(start, end)
         first = int(np.searchsorted(self._merged.ends, start, side="right"))
         behind = int(np.searchsorted(self._merged.starts, end, side="left"))
         found = intersect(Extents(*(side[first:behind] for side in self._merged)), wanted)

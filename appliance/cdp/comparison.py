@@ -30,6 +30,7 @@ from appliance.cdp.extents import (
     by_window,
     byte_ranges,
     extents,
+    one,
     subtract,
     union,
     widen,
@@ -42,10 +43,12 @@ from appliance.cdp.tasks import Ahead, Completion, Task, gather
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, FormatDamaged, VolumeNotReady
 
-STEP = 1 << 20
-"""Bytes that are compared at once."""
-AHEAD = 6
-"""Steps that are being read from both disks at once."""
+STEP = 2 << 20
+"""Bytes that are read at once from each disk, and compared."""
+AHEAD = 4
+"""Steps that are under way at once."""
+WINDOW = 1 << 20
+"""Bytes whose host writes may have to wait while they are looked at again."""
 SECTORS = BLOCK // SECTOR
 
 Pace = Callable[[int], Awaitable[None]]
@@ -113,7 +116,7 @@ class Comparison:
         found: list[Extents] = []
 
         async def look(offset: int, size: int) -> None:
-            blocks = extents([offset // SECTOR], [(offset + size) // SECTOR])
+            blocks = one(offset // SECTOR, (offset + size) // SECTOR)
             found.append(await self._look(blocks))
             scanned(size)
 
@@ -193,7 +196,7 @@ class Comparison:
         """
         different = EMPTY
         left = subtract(compare, await self.since.all())
-        for part in by_window(widen(left, SECTORS), STEP // SECTOR):
+        for part in by_window(widen(left, SECTORS), WINDOW // SECTOR):
             await pace(part.total * SECTOR)
             async with _Locked(self._path, part):
                 found = subtract(await self._look(part), self._fresh(part))
@@ -207,7 +210,7 @@ class Comparison:
 
     async def copy(self, revised: Extents, pace: Pace, copied: Callable[[int], None]) -> None:
         """Copy what was found different, but for what hosts have wholly written since."""
-        for part in by_window(revised, STEP // SECTOR):
+        for part in by_window(revised, WINDOW // SECTOR):
             await pace(part.total * SECTOR)
             async with _Locked(self._path, part):
                 blocks = widen(subtract(part, self._fresh(part)), SECTORS)

@@ -57,6 +57,11 @@ def extents(starts: npt.ArrayLike, ends: npt.ArrayLike) -> Extents:
     return _sweep(first[kept], last[kept], *EMPTY, lambda a, b: a > 0)
 
 
+def one(start: int, end: int) -> Extents:
+    """A single extent, of more than nothing."""
+    return Extents(np.array([start], np.int64), np.array([end], np.int64))
+
+
 def union(a: Extents, b: Extents) -> Extents:
     """What lies in `a` or in `b`."""
     return _sweep(*a, *b, lambda in_a, in_b: (in_a > 0) | (in_b > 0))

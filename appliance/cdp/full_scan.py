@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from appliance.cdp import disk_io, walk_back
 from appliance.cdp.comparison import Comparison
 from appliance.cdp.delta_map import MapKind
-from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
+from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, union
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.jobs import Job
@@ -147,7 +147,7 @@ class FullScan:
     async def _look_what_is_left(self, comparison: Comparison) -> None:
         """A crash came in the middle of the copy: what is equal now was copied before it."""
         self._enter(Phase.COPYING)
-        whole = extents([0], [self._size // SECTOR])
+        whole = one(0, self._size // SECTOR)
         self._revised = await comparison.revise(
             intersect(self._compare, whole), self._pace, False, lambda size: None
         )

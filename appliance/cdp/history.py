@@ -25,7 +25,7 @@ from appliance.cdp import disk_io, format
 from appliance.cdp.chain import Chain
 from appliance.cdp.checkpoint import SLOTS, Checkpoints, Tail
 from appliance.cdp.delta_map import DeltaMap, MapOrder, from_write, spans, up_to
-from appliance.cdp.extents import EMPTY, Extents, extents
+from appliance.cdp.extents import EMPTY, Extents, extents, one
 from appliance.cdp.format import ENTRY, MARK_DTYPE, Rows
 from appliance.cdp.interfaces import SECTOR, Clock, Disk, Post
 from appliance.cdp.journal import Journal
@@ -218,7 +218,7 @@ class History:
 
     @property
     def _everything(self) -> Extents:
-        return extents([0], [self.superblock.volume_size // SECTOR])
+        return one(0, self.superblock.volume_size // SECTOR)
 
     # What the medium has lost
 

@@ -8,7 +8,7 @@ a drive can map the bad sector away.
 
 from appliance import events
 from appliance.cdp import disk_io
-from appliance.cdp.extents import extents, intersect
+from appliance.cdp.extents import intersect, one
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import BLOCK, READ, SECTOR, WRITE, HostRequest
 from appliance.cdp.memory import Buffer
@@ -59,7 +59,7 @@ class Rescue:
         volume = self._volume
         if volume.history is None or not volume.history.chain.baseline_whole:
             return False
-        asked = extents([offset // SECTOR], [(offset + length) // SECTOR])
+        asked = one(offset // SECTOR, (offset + length) // SECTOR)
         if intersect(asked, volume.history.chain.suspects.open):
             return False
         first = offset // volume.superblock.region_size

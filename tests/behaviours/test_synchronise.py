@@ -21,6 +21,7 @@ BLOCKS = 23
 def in_small_steps(mocker: MockerFixture) -> None:
     """So that a small volume takes many."""
     mocker.patch.object(comparison, "STEP", 2 * BLOCK)
+    mocker.patch.object(comparison, "WINDOW", 2 * BLOCK)
     mocker.patch.object(synchronise, "STEP", 2 * BLOCK)
     mocker.patch.object(full_scan, "CHUNK", 4 * BLOCK)
     mocker.patch.object(full_scan, "SAVE_NS", 0)

@@ -471,6 +471,7 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(Completion, "fail", watched_fail),
         patch.object(restore, "STEP", STEP),
         patch.object(comparison, "STEP", STEP),
+        patch.object(comparison, "WINDOW", STEP),
         patch.object(synchronise, "STEP", STEP),
         patch.object(full_scan, "CHUNK", 2 * STEP),
         patch.object(full_scan, "SAVE_NS", 0),

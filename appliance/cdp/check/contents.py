@@ -13,7 +13,7 @@ from appliance.cdp.check import findings
 from appliance.cdp.check.findings import FindingKind
 from appliance.cdp.check.report import Report, raise_if_gone
 from appliance.cdp.comparison import differing
-from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, union
+from appliance.cdp.extents import EMPTY, Extents, extents, intersect, one, subtract, union
 from appliance.cdp.interfaces import BLOCK, SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
@@ -44,7 +44,7 @@ class ContentsCheck:
         excluded: Extents,
     ) -> None:
         """Hold the newest point against the primary, but for the `excluded` extents."""
-        whole = extents([0], [superblock.volume_size // SECTOR])
+        whole = one(0, superblock.volume_size // SECTOR)
         reader = PointReader(secondary, superblock, self._pool, pit_map, lambda: 0)
         different = unreadable = EMPTY
         for offset, length in _slices(subtract(whole, excluded)):
@@ -85,7 +85,7 @@ class ContentsCheck:
                 return EMPTY, await self._blame(primary, offset, length)
         else:
             try:
-                blocks = extents([offset // SECTOR], [(offset + length) // SECTOR])
+                blocks = one(offset // SECTOR, (offset + length) // SECTOR)
                 return differing(ours, theirs, blocks), EMPTY
             finally:
                 ours.release()
@@ -105,7 +105,7 @@ class ContentsCheck:
             kind = findings.PRIMARY_UNREADABLE
             self._report(kind, primary, "contents", error.fields["reason"], offset, length)
             return EMPTY
-        return extents([offset // SECTOR], [(offset + length) // SECTOR])
+        return one(offset // SECTOR, (offset + length) // SECTOR)
 
     async def read(
         self,
@@ -122,7 +122,7 @@ class ContentsCheck:
         unit = BLOCK // SECTOR
         end = superblock.volume_size // SECTOR
         if wanted is None:
-            wanted = extents([0], [end])
+            wanted = one(0, end)
         else:
             wanted = extents(wanted.starts // unit * unit, -(-wanted.ends // unit) * unit)
         lost = EMPTY
@@ -139,7 +139,7 @@ class ContentsCheck:
         except DiskFailed as error:
             raise_if_gone(disk, error)
             if length <= BLOCK:
-                return extents([offset // SECTOR], [(offset + length) // SECTOR])
+                return one(offset // SECTOR, (offset + length) // SECTOR)
         else:
             buffer.release()
             return EMPTY
