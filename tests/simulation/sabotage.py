@@ -19,7 +19,6 @@ from appliance.cdp.flushes import Flushes
 from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.journal import Journal
-from appliance.cdp.segments import Segments
 from appliance.cdp.stream import Record, Stream
 from appliance.cdp.volume_jobs import VolumeJobs
 from appliance.cdp.write_path import WritePath
@@ -130,12 +129,6 @@ def _full_history_stops_the_host() -> AbstractContextManager[Any]:
     return stack
 
 
-def _segments_reused_at_once() -> AbstractContextManager[Any]:
-    return patch.object(
-        Segments, "release", lambda self, segments: self._free.extendleft(list(segments))
-    )
-
-
 def _checkpoint_names_what_is_in_flight() -> AbstractContextManager[Any]:
     return patch.object(Chain, "settled", property(lambda self: self.maps))
 
@@ -191,7 +184,6 @@ SABOTAGES = [
     Sabotage("full-history-stops-the-host", "8 the host", _full_history_stops_the_host),
     Sabotage("stale-tails-believed", "on disk: stale tails", _stale_tails_believed),
     Sabotage("base-left-behind", "retention", _maps_leave_before_the_base_is_whole),
-    Sabotage("segments-reused-at-once", "on disk: reuse", _segments_reused_at_once, first=326),
     Sabotage(
         "names-what-is-in-flight",
         "on disk: checkpoint",
