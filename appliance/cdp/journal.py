@@ -13,6 +13,10 @@ checkpoint names, so what an earlier life left behind a valid prefix never
 continues it.
 """
 
+import itertools
+from functools import cache
+from struct import Struct
+
 from appliance.cdp import format
 from appliance.cdp.chain import Chain
 from appliance.cdp.checkpoint import Tail
@@ -25,7 +29,7 @@ from appliance.cdp.format import (
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
 )
-from appliance.cdp.interfaces import SECTOR, Clock
+from appliance.cdp.interfaces import Clock
 from appliance.cdp.segments import Segments
 from appliance.cdp.superblock import Superblock
 
@@ -43,6 +47,12 @@ which is written along with the first record of the segment, and the record's ow
 EntryFields = tuple[int, int, int, int, int]
 """An entry as it is packed: start, location, write, length, crc."""
 _BLANK = memoryview(bytes(PAGE))
+
+
+@cache
+def _entries(count: int) -> Struct:
+    """So many entries, one behind the other."""
+    return Struct("<" + count * ENTRY.format.removeprefix("<"))
 
 
 class Journal:
@@ -165,11 +175,10 @@ class Journal:
             present.first_write = first_write
         if with_segment:
             self._seal_segment(memory, present)
-        at = PAGE + RECORD_HEADER.size
-        pack = ENTRY.pack_into
-        for entry in entries:
-            pack(memory, at, *entry)
-            at += ENTRY.size
+        first = PAGE + RECORD_HEADER.size
+        count = len(entries)
+        at = first + count * ENTRY.size
+        _entries(count).pack_into(memory, first, *itertools.chain.from_iterable(entries))
         memory[at:HEADROOM] = _BLANK[: HEADROOM - at]
         RECORD_HEADER.pack_into(
             memory,
@@ -188,12 +197,12 @@ class Journal:
             self._chain.clock_epoch,
             self._previous_crc,
             payload,
-            len(entries),
+            count,
             format.MID_WRITE if mid_write else 0,
         )
         self._previous_crc = format.seal_in_place(memory[PAGE:HEADROOM], PAGE)
         present.append(
-            memory[PAGE + RECORD_HEADER.size : at],
+            memory[first:at],
             last_write,
             wall,
             self._chain.clock_epoch,
@@ -240,11 +249,3 @@ class Journal:
             chain.present = None
         self._page = self._segment_pages
         self._kind = next_kind
-
-
-def location_of(record_offset: int, at: int) -> int:
-    """The sector on the secondary of the byte `at` in a record's memory.
-
-    `record_offset` is where the record's header page lies on the secondary.
-    """
-    return (record_offset + at - PAGE) // SECTOR
