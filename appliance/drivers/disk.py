@@ -207,6 +207,7 @@ class RawDisk:
             else:
                 add(token, AIO_FLUSH, fd, 0, 0, 0, False)
         self._places, self._token = places, token
+        self._queue.added(batch)
 
     def _start_lanes(self) -> None:
         while self._idle_lanes and self._waiting_for_lane:

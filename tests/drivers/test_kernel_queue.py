@@ -11,7 +11,7 @@ from appliance.cdp.interfaces import READ, WRITE, DiskIdentity, DiskRequest
 from appliance.cdp.memory import Buffer
 from appliance.drivers.disk import RawDisk
 from appliance.drivers.kernel_aio import KernelAio
-from appliance.drivers.kernel_queue import PLACES, KernelQueue
+from appliance.drivers.kernel_queue import LONG, PLACES, KernelQueue
 from appliance.errors import DiskFailed
 from appliance.loop import Loop
 
@@ -75,6 +75,23 @@ def test_what_several_disks_are_asked_for_in_a_turn_costs_one_call(
         turn_until(lambda read=read: bool(read))
         assert read[0].buffer is not None
         assert bytes(read[0].buffer.view) == bytes([number + 1]) * PAGE
+
+
+def test_a_long_batch_does_not_wait_for_the_end_of_the_turn(
+    loop: Loop,
+    open_disk: Callable[[str], RawDisk],
+    turn_until: Callable[..., None],
+    mocker: MockerFixture,
+) -> None:
+    disk = open_disk("disk")
+    completed: list[DiskRequest] = []
+    submitted = mocker.spy(KernelAio, "submit")
+    disk.submit([request(WRITE, at * PAGE, completed) for at in range(LONG)])
+    assert submitted.spy_return_list == [LONG]
+    assert completed == []
+    disk.submit([request(WRITE, 0, completed)])
+    turn_until(lambda: len(completed) == LONG + 1)
+    assert submitted.spy_return_list == [LONG, 1]
 
 
 def test_it_closes_with_the_last_disk_and_opens_again(
