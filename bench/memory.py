@@ -16,6 +16,7 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.policies import Policies
 from appliance.cdp.tasks import Task
 from appliance.drivers.disk import RawDisk
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.loop import Loop
 from bench import fio
 from bench.figures import Bound, Effort, Figure
@@ -66,8 +67,9 @@ def format_clean_pair(name: str, primary: LoopDisk, secondary: LoopDisk) -> None
             await checkpoints.store(Chain(baseline_whole=True), Tail(0, 0), 1, Policies())
 
     with Loop() as loop:
+        queue = KernelQueue(loop)
         disks = [
-            RawDisk.open(disk.node, DiskIdentity(disk.id, str(disk.node)), loop)
+            RawDisk.open(disk.node, DiskIdentity(disk.id, str(disk.node)), queue)
             for disk in (primary, secondary)
         ]
         work = Task(format_both(*disks))

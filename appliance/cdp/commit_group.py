@@ -7,12 +7,13 @@ same memory, so that both legs are written from one private copy.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from operator import le
+from typing import Final
 
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.format import ENTRY_BYTES, PAGE, RECORD_ENTRIES, ZEROS, crc32c
 from appliance.cdp.interfaces import SECTOR, WRITE, ZERO, Data, DiskRequest, HostRequest
-from appliance.cdp.journal import HEADROOM, EntryFields, location_of
+from appliance.cdp.journal import HEADROOM, EntryFields
 from appliance.cdp.memory import Buffer, BufferPool
 
 REPAIR: Final = 16
@@ -25,14 +26,9 @@ PIECE: Final = 1 << 20
 """A longer write is spread over groups in pieces of this size."""
 
 
-class Piece(NamedTuple):
-    """A host's write, or as much of it as a group takes; `at` is -1 for zeros."""
-
-    request: HostRequest
-    kind: int
-    offset: int
-    length: int
-    at: int
+Piece = tuple[HostRequest, int, int, int, int]
+"""A host's write, or as much of it as a group takes: the request, its kind, offset and length in
+bytes, and where in the group's memory the data lies, or -1 for zeros."""
 
 
 class Group:
@@ -87,10 +83,10 @@ class Group:
 
     def close(self, next_piece: Piece | None) -> None:
         """Nothing is added any more; `next_piece` opens the next group."""
-        last = self.pieces[-1].request
+        last = self.pieces[-1][0]
         self.payload = -(-(self.used - HEADROOM) // PAGE) * PAGE
         self.last_write = last.number
-        self.mid_write = next_piece is not None and next_piece.request is last
+        self.mid_write = next_piece is not None and next_piece[0] is last
 
     def regions(self, size: int) -> set[int]:
         """The regions of `size` bytes that its writes to the primary touch."""
@@ -104,8 +100,8 @@ class Group:
                     regions.update(range(first, last + 1))
         return regions
 
-    def entries(self, record: int) -> list[EntryFields]:
-        """The entries of its record, whose header page lies at byte `record` of the secondary."""
+    def entries(self, origin: int) -> list[EntryFields]:
+        """The entries of its record; byte 0 of the memory belongs to byte `origin` of the disk."""
         memory = self.buffer.array
         entries: list[EntryFields] = []
         for request, _, start, length, at in self.pieces:
@@ -115,16 +111,17 @@ class Group:
                 continue
             for done in range(0, length, ENTRY_BYTES):
                 size = min(ENTRY_BYTES, length - done)
-                crc = crc32c(memory[at + done : at + done + size])
-                location = location_of(record, at + done)
+                place = at + done
+                crc = crc32c(memory[place : place + size])
+                location = (origin + place) // SECTOR
                 entries.append(((start + done) // SECTOR, location, number, size // SECTOR, crc))
         return entries
 
     def concerned(self, leg: DiskRequest) -> Iterator[HostRequest]:
         """The requests whose data a leg carried."""
-        for piece in self.pieces:
-            if piece.offset < leg.offset + leg.length and leg.offset < piece.offset + piece.length:
-                yield piece.request
+        for request, _, offset, length, _ in self.pieces:
+            if offset < leg.offset + leg.length and leg.offset < offset + length:
+                yield request
 
 
 class Gathering:
@@ -137,6 +134,7 @@ class Gathering:
         self.groups: deque[Group] = deque()
         self._pool = pool
         self._memory = memory
+        self._longest = min(memory - HEADROOM, PIECE)
         self._align = align
         self._region_size = region_size
         self._span = span
@@ -147,12 +145,12 @@ class Gathering:
         if data is None:
             request.parts = 1
             group = self._group_for(0, 1, length)
-            group.pieces.append(Piece(request, ZERO, request.offset, length, -1))
-        elif length <= ENTRY_BYTES and length <= self._memory - HEADROOM:
+            group.pieces.append((request, ZERO, request.offset, length, -1))
+        elif length <= self._longest:
             request.parts = 1
             self._copy(request, request.offset, length, data)
         else:
-            step = min(self._memory - HEADROOM, PIECE)
+            step = self._longest
             request.parts = -(-length // step)
             for at in range(0, length, step):
                 part = data[at : at + step]
@@ -173,7 +171,7 @@ class Gathering:
         at = group.used
         group.buffer.view[at : at + length] = data
         group.used = at + -(-length // self._align) * self._align
-        group.pieces.append(Piece(request, request.kind, offset, length, at))
+        group.pieces.append((request, request.kind, offset, length, at))
 
     def _group_for(self, payload: int, entries: int, length: int) -> Group:
         """The group that gathers, if it has room for so much more, or a new one."""
@@ -222,9 +220,7 @@ def waves(legs: list[DiskRequest]) -> list[list[DiskRequest]]:
 
 
 def _disjoint(legs: list[DiskRequest]) -> bool:
-    behind = 0
-    for first, end in sorted((leg.offset, leg.offset + leg.length) for leg in legs):
-        if first < behind:
-            return False
-        behind = end
-    return True
+    """Every leg that begins before another begins has ended by then."""
+    starts = sorted([leg.offset for leg in legs])
+    ends = sorted([leg.offset + leg.length for leg in legs])
+    return all(map(le, ends, starts[1:]))

@@ -13,6 +13,10 @@ checkpoint names, so what an earlier life left behind a valid prefix never
 continues it.
 """
 
+import itertools
+from functools import cache
+from struct import Struct
+
 from appliance.cdp import format
 from appliance.cdp.chain import Chain
 from appliance.cdp.changes import Changes
@@ -26,7 +30,7 @@ from appliance.cdp.format import (
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
 )
-from appliance.cdp.interfaces import SECTOR, Clock, Post
+from appliance.cdp.interfaces import Clock, Post
 from appliance.cdp.segments import Segments
 from appliance.cdp.superblock import Superblock
 
@@ -44,6 +48,12 @@ which is written along with the first record of the segment, and the record's ow
 EntryFields = tuple[int, int, int, int, int]
 """An entry as it is packed: start, location, write, length, crc."""
 _BLANK = memoryview(bytes(PAGE))
+
+
+@cache
+def _entries(count: int) -> Struct:
+    """So many entries, one behind the other."""
+    return Struct("<" + count * ENTRY.format.removeprefix("<"))
 
 
 class Journal:
@@ -169,11 +179,10 @@ class Journal:
             present.first_write = first_write
         if with_segment:
             self._seal_segment(memory, present)
-        at = PAGE + RECORD_HEADER.size
-        pack = ENTRY.pack_into
-        for entry in entries:
-            pack(memory, at, *entry)
-            at += ENTRY.size
+        first = PAGE + RECORD_HEADER.size
+        count = len(entries)
+        at = first + count * ENTRY.size
+        _entries(count).pack_into(memory, first, *itertools.chain.from_iterable(entries))
         memory[at:HEADROOM] = _BLANK[: HEADROOM - at]
         RECORD_HEADER.pack_into(
             memory,
@@ -192,11 +201,11 @@ class Journal:
             self._chain.clock_epoch,
             self._previous_crc,
             payload,
-            len(entries),
+            count,
             format.MID_WRITE if mid_write else 0,
         )
         self._previous_crc = format.seal_in_place(memory[PAGE:HEADROOM], PAGE)
-        packed = memory[PAGE + RECORD_HEADER.size : at]
+        packed = memory[first:at]
         for watch in self._watches:
             watch.add(packed)
         present.append(
@@ -269,11 +278,3 @@ class Journal:
             self._cut = next_kind
         else:
             self.close_map(next_kind)
-
-
-def location_of(record_offset: int, at: int) -> int:
-    """The sector on the secondary of the byte `at` in a record's memory.
-
-    `record_offset` is where the record's header page lies on the secondary.
-    """
-    return (record_offset + at - PAGE) // SECTOR

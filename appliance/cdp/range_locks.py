@@ -10,15 +10,16 @@ class RangeLocks:
     """Bytes that are locked, and the writes that wait for them, in their order."""
 
     def __init__(self) -> None:
-        self._locked: list[tuple[int, int]] = []
+        self.locked: list[tuple[int, int]] = []
+        """First byte and end of each."""
         self._waiting: list[tuple[HostRequest, bytes | None]] = []
 
     def lock(self, offset: int, length: int) -> None:
-        self._locked.append((offset, offset + length))
+        self.locked.append((offset, offset + length))
 
     def unlock(self, offset: int, length: int, write: Callable[[HostRequest], None]) -> None:
         """Give the bytes free; what waited is written anew, which may have to wait again."""
-        self._locked.remove((offset, offset + length))
+        self.locked.remove((offset, offset + length))
         waiting, self._waiting = self._waiting, []
         for request, data in waiting:
             request.data = data
@@ -27,14 +28,11 @@ class RangeLocks:
     def holds_back(self, request: HostRequest) -> bool:
         """Keep a write that touches locked bytes, with a copy of its data; False if it may go."""
         first, end = request.offset, request.offset + request.length
-        if not any(low < end and first < high for low, high in self._locked):
+        if not any(low < end and first < high for low, high in self.locked):
             return False
         kept = None if request.data is None else bytes(request.data)
         self._waiting.append((request, kept))
         return True
-
-    def __bool__(self) -> bool:
-        return bool(self._locked)
 
     def refuse_all(self) -> None:
         """What waits fails with EIO."""

@@ -21,6 +21,7 @@ from appliance.cdp.interfaces import (
     FLUSH,
     READ,
     SECTOR,
+    WRITE,
     ZERO,
     Clock,
     Disk,
@@ -55,6 +56,9 @@ class Protection(Enum):
     TRACKING = "tracking"
     SYNCING = "syncing"
     PROTECTED = "protected"
+
+
+_ONLINE = Service.ONLINE  # looking up a member of an enumeration takes a fifth of a microsecond
 
 
 class Volume:
@@ -112,35 +116,34 @@ class Volume:
 
     def submit(self, request: HostRequest) -> None:
         """Take a host's request.  See `HostTarget`."""
-        if request.kind == FLUSH:
+        kind, offset, length, sector = request.kind, request.offset, request.length, self.sector
+        if kind == FLUSH:
             if self._serves and self.path is not None:
                 self.path.flush_request(request)
             else:
                 self._answer(request, EIO)
-            return
-        offset, length, sector = request.offset, request.length, self.sector
-        if offset % sector or length % sector or not length:
+        elif offset % sector or length % sector or not length:
             self._answer(request, EINVAL)
         elif offset + length > self.size:
-            self._answer(request, EINVAL if request.kind == READ else ENOSPC)
+            self._answer(request, EINVAL if kind == READ else ENOSPC)
         elif self.closed_to_hosts:
             self._answer(request, EIO)
-        elif request.kind == READ and self.primary.fenced and self.history is not None:
+        elif kind == READ and self.primary.fenced and self.history is not None:
             self.reads.read_without_primary(request)
         elif not self._serves or self.path is None:
             self._answer(request, EIO)
-        elif request.kind == READ:
-            self.reads.read(request)
-        elif request.kind == DISCARD and not self.primary.cheap_zero:
-            self._answer(request, 0)
-        elif request.kind in (ZERO, DISCARD):
-            self._zero(request)
-        else:
+        elif kind == WRITE:
             self.path.write(request)
+        elif kind == READ:
+            self.reads.read(request)
+        elif kind == DISCARD and not self.primary.cheap_zero:
+            self._answer(request, 0)
+        else:
+            self._zero(request)
 
     @property
     def _serves(self) -> bool:
-        return self.service is Service.ONLINE and not self.closed_to_hosts
+        return self.service is _ONLINE and not self.closed_to_hosts
 
     def _answer(self, request: HostRequest, error: int) -> None:
         request.error = error

@@ -1,8 +1,9 @@
 """A raw disk, driven from the loop without ever waiting for it.
 
-Reads, writes and flushes go through kernel AIO, a batch in one system call;
-what kernel AIO has not (zeroing, discarding, and everything on a file system
-that refuses direct I/O) goes through lanes, a few threads of this disk's own.
+Reads, writes and flushes go through kernel AIO, with those of the other disks
+on the loop; what kernel AIO has not (zeroing, discarding, and everything on a
+file system that refuses direct I/O) goes through lanes, a few threads of this
+disk's own.
 
 Invariants:
 
@@ -21,17 +22,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Self
 
-from appliance.cdp.interfaces import FLUSH, READ, DiskIdentity, DiskRequest, Post, Timer
+from appliance.cdp.interfaces import FLUSH, READ, DiskIdentity, DiskRequest, Timer
 from appliance.drivers.device import Device, open_device
 from appliance.drivers.kernel_aio import FLUSH as AIO_FLUSH
 from appliance.drivers.kernel_aio import READ as AIO_READ
 from appliance.drivers.kernel_aio import WRITE as AIO_WRITE
-from appliance.drivers.kernel_aio import KernelAio
+from appliance.drivers.kernel_aio import Batch
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.drivers.lane import Lanes
 from appliance.errors import DiskFailed
 
@@ -46,20 +48,6 @@ LANES_IF_BUFFERED: Final = 8
 _GONE: Final = (errno.ENODEV, errno.ENXIO)
 
 
-class DiskLoop(Post, Protocol):
-    """What a disk needs of the loop.
-
-    In a turn, callbacks of descriptors run before timers: a loop that was held
-    up sees what the disk completed meanwhile before it sees the deadline.
-    """
-
-    def register(self, fd: int, on_readable: Callable[[], None] | None) -> None: ...
-
-    def unregister(self, fd: int) -> None: ...
-
-    def report(self, error: Exception) -> None: ...
-
-
 class _Transfer:
     """A request of several pieces: how many are not back yet, and the first error."""
 
@@ -68,6 +56,12 @@ class _Transfer:
     def __init__(self, remaining: int) -> None:
         self.remaining = remaining
         self.error: OSError | None = None
+
+
+class _Given(NamedTuple):
+    """When a lane was given its piece (monotonic seconds)."""
+
+    given: float
 
 
 Piece = tuple[DiskRequest, int, int, _Transfer | None, int]
@@ -83,7 +77,7 @@ class RawDisk:
         cls,
         path: str | Path,
         identity: DiskIdentity,
-        loop: DiskLoop,
+        queue: KernelQueue,
         deadline: float = DEADLINE,
         logical_block: int = 512,
         read_only: bool = False,
@@ -94,10 +88,14 @@ class RawDisk:
         fail.  Raises DiskNotFound, DiskInUse or DiskFailed.
         """
         device = open_device(Path(path), identity.id, logical_block, read_only)
-        return cls(device, identity, loop, deadline)
+        return cls(device, identity, queue, deadline)
 
     def __init__(
-        self, device: Device, identity: DiskIdentity, loop: DiskLoop, deadline: float = DEADLINE
+        self,
+        device: Device,
+        identity: DiskIdentity,
+        queue: KernelQueue,
+        deadline: float = DEADLINE,
     ) -> None:
         """Drive `device`, which is closed with this.  `deadline` is in seconds."""
         self.identity = identity
@@ -109,14 +107,18 @@ class RawDisk:
         self.closed = False
         """The descriptor is given back, and the disk can be opened again."""
         self._device = device
-        self._loop = loop
+        self._queue = queue
+        self._loop = queue.loop
         self._deadline = deadline
         self._places = device.queue_depth
         self._largest_request = device.largest_request
         self._largest_piece = min(LARGEST_PIECE, device.queue_depth * device.largest_request)
+        self._largest_whole = min(device.largest_request, self._largest_piece)
+        """Of a request that takes one place in the kernel's queue."""
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Tells of the lanes' results."""
         try:
-            self._aio = KernelAio(device.queue_depth, self._eventfd)
+            self._first_token = queue.join(device.queue_depth, self._on_result)
         except OSError as error:
             device.close()
             os.close(self._eventfd)
@@ -125,16 +127,16 @@ class RawDisk:
             f"disk {identity.id}", LANES if device.direct else LANES_IF_BUFFERED, self._eventfd
         )
         self._idle_lanes = self._lanes.count
-        self._token = 0
-        self._in_flight: dict[int, tuple[float, Piece]] = {}
-        """By token, oldest first: when it was given to the kernel (monotonic seconds), and what."""
+        self._token = self._first_token
+        self._in_flight: dict[int, tuple[Batch | _Given, Piece]] = {}
+        """By token, oldest first."""
         self._abandoned: dict[int, Piece] = {}
         self._waiting: deque[Piece] = deque()
         self._waiting_for_lane: deque[Piece] = deque()
         self._watch: Timer | None = None
         self._fence_errno = 0
         self._closing = False
-        loop.register(self._eventfd, self._on_completions)
+        self._loop.register(self._eventfd, self._on_lane_results)
 
     @property
     def fenced(self) -> bool:
@@ -149,9 +151,7 @@ class RawDisk:
         if self._fence_errno:
             self._fail_later(requests, self._fence_errno)
             return
-        largest = min(self._largest_request, self._largest_piece)
-        direct = self.direct
-        waiting = self._waiting
+        direct, largest, waiting = self.direct, self._largest_whole, self._waiting
         for request in requests:
             length = request.length
             if request.offset + length > self.size:
@@ -188,46 +188,26 @@ class RawDisk:
         if self._waiting_for_lane:
             self._start_lanes()
         waiting = self._waiting
-        if not waiting:
+        if not waiting or waiting[0][4] > self._places:
             return
-        aio, fd, in_flight, token = self._aio, self._device.fd, self._in_flight, self._token
-        places, slot, now = self._places, 0, time.monotonic()
+        batch = self._queue.batch()
+        add, fd, in_flight = batch.add, self._device.fd, self._in_flight
+        places, token = self._places, self._token
         while waiting and waiting[0][4] <= places:
             piece = waiting.popleft()
             request, at, length, _, cost = piece
             places -= cost
             token += 1
-            in_flight[token] = (now, piece)
+            in_flight[token] = (batch, piece)
             if (buffer := request.buffer) is not None:
                 buffer.pins += 1
-                aio.fill(
-                    slot,
-                    token,
-                    AIO_READ if request.kind == READ else AIO_WRITE,
-                    fd,
-                    buffer.address + request.start + at,
-                    length,
-                    request.offset + at,
-                    request.durable,
-                )
+                opcode = AIO_READ if request.kind == READ else AIO_WRITE
+                address = buffer.address + request.start + at
+                add(token, opcode, fd, address, length, request.offset + at, request.durable)
             else:
-                aio.fill(slot, token, AIO_FLUSH, fd, 0, 0, 0, False)
-            slot += 1
-        first_token = self._token + 1
+                add(token, AIO_FLUSH, fd, 0, 0, 0, False)
         self._places, self._token = places, token
-        if slot:
-            self._give_to_kernel(first_token, slot)
-
-    def _give_to_kernel(self, first_token: int, count: int) -> None:
-        taken = 0
-        while taken < count:
-            try:
-                taken += self._aio.submit(taken, count - taken)
-            except OSError as error:
-                # The kernel refuses only the first of what it is given; the rest is tried on.
-                refused, number = first_token + taken, -(error.errno or errno.EIO)
-                self._loop.post(partial(self._on_result, refused, number))
-                taken += 1
+        self._queue.added(batch)
 
     def _start_lanes(self) -> None:
         while self._idle_lanes and self._waiting_for_lane:
@@ -235,20 +215,15 @@ class RawDisk:
             request, at, length, _, _ = piece
             self._idle_lanes -= 1
             self._token += 1
-            self._in_flight[self._token] = (time.monotonic(), piece)
+            self._in_flight[self._token] = (_Given(time.monotonic()), piece)
             if request.buffer is not None:
                 request.buffer.pins += 1
             self._lanes.start(self._token, partial(self._device.perform, request, at, length))
 
-    def _on_completions(self) -> None:
+    def _on_lane_results(self) -> None:
         os.eventfd_read(self._eventfd)
-        for token, result in self._aio.completions():
+        for token, result in self._lanes.results():
             self._on_result(token, result)
-        if self._idle_lanes < self._lanes.count:
-            for token, result in self._lanes.results():
-                self._on_result(token, result)
-        if self._waiting or self._waiting_for_lane:
-            self._start_waiting()
 
     def _on_result(self, token: int, result: int) -> None:
         entry = self._in_flight.pop(token, None)
@@ -263,10 +238,15 @@ class RawDisk:
         if entry is None:
             self._let_go()
             return
-        if transfer is not None or result != length:
-            self._settle(piece, result)
+        if transfer is None and result == length:
+            try:
+                request.done(request)
+            except Exception as bug:
+                self._loop.report(bug)
         else:
-            self._complete(request, None)
+            self._settle(piece, result)
+        if self._waiting or self._waiting_for_lane:
+            self._start_waiting()
 
     def _settle(self, piece: Piece, result: int) -> None:
         """A piece that came back short or with an error, or one of several."""
@@ -277,7 +257,6 @@ class RawDisk:
             if moved:
                 rest = (request, at + moved, length - moved, transfer, cost)
                 (self._waiting if cost else self._waiting_for_lane).appendleft(rest)
-                self._start_waiting()
                 return
             result = -errno.EIO  # the end, where there should be none
         if result < 0:
@@ -305,8 +284,8 @@ class RawDisk:
         self._watch = None
         if not self._in_flight:
             return
-        oldest = next(iter(self._in_flight.values()))[0]
-        left = oldest + self._deadline - time.monotonic()
+        oldest = next(iter(self._in_flight.values()))[0].given
+        left = min(oldest - time.monotonic(), 0) + self._deadline
         if left <= 0:
             self._fence(errno.ETIMEDOUT)
         else:
@@ -342,12 +321,12 @@ class RawDisk:
             self.closed = True
             self._loop.unregister(self._eventfd)
             self._device.close()
+            self._queue.leave(self._first_token)
             threading.Thread(target=self._bury, daemon=True).start()
 
     def _bury(self) -> None:
-        """What remains to be given back takes the kernel tens of milliseconds."""
+        """A thread of a lane may take a moment to go."""
         self._lanes.end()
-        self._aio.destroy()
         os.close(self._eventfd)
 
 

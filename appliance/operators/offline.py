@@ -16,6 +16,7 @@ from appliance.cdp.interfaces import DiskIdentity
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task
 from appliance.drivers.disk import RawDisk
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.event_log import printable
 from appliance.loop import Loop
 from appliance.operators.answers import (
@@ -95,6 +96,7 @@ class _Bench:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             self._loop = opened.enter_context(Loop())
+            self._queue = KernelQueue(self._loop)
             self._opened = opened.pop_all()
         return self
 
@@ -102,7 +104,7 @@ class _Bench:
         self._opened.close()
 
     def open(self, path: str) -> RawDisk:
-        disk = RawDisk.open(path, DiskIdentity(Path(path).name, path), self._loop, read_only=True)
+        disk = RawDisk.open(path, DiskIdentity(Path(path).name, path), self._queue, read_only=True)
         self._opened.callback(self._close, disk)
         return disk
 

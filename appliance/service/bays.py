@@ -18,6 +18,7 @@ from appliance.cdp.tasks import Completion, Task
 from appliance.drivers.device import open_device
 from appliance.drivers.discovery import FoundDisk
 from appliance.drivers.disk import RawDisk
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.errors import DiskFailed, DiskInUse, DiskNotFound, EbbtideError
 from appliance.loop import Loop
 
@@ -60,6 +61,7 @@ class Bays:
         now_ns: Callable[[], int],
     ) -> None:
         self._loop = loop
+        self._queue = KernelQueue(loop)
         self._pool = pool
         self._emit = emit
         self._deadline = deadline
@@ -153,7 +155,7 @@ class Bays:
         device = await self._loop.offload(
             lambda: open_device(Path(identity.node), identity.id, block)
         )
-        return RawDisk(device, identity, self._loop, self._deadline)
+        return RawDisk(device, identity, self._queue, self._deadline)
 
     def own(self, bay: Bay, disk: RawDisk) -> None:
         """The disk is ours, and stays open."""

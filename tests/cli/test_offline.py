@@ -13,6 +13,7 @@ from appliance.cdp.check.findings import KINDS
 from appliance.cdp.interfaces import DiskIdentity
 from appliance.cli.main import COMMAND
 from appliance.drivers.disk import RawDisk
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.loop import Loop
 from tests.cdp.simulated_pair import SimulatedPair
 
@@ -103,7 +104,7 @@ def test_a_block_device_in_use_is_refused(
 ) -> None:
     node = loop_device(0, file=disks[1])
     assert cdpctl("check", node).exit_code == 0
-    service = RawDisk.open(node, DiskIdentity("s", str(node)), loop)
+    service = RawDisk.open(node, DiskIdentity("s", str(node)), KernelQueue(loop))
     try:
         result = cdpctl("check", node)
         assert result.exit_code == 3

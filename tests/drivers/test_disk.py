@@ -16,7 +16,8 @@ from pytest_mock import MockerFixture
 from appliance.cdp.interfaces import DISCARD, FLUSH, READ, WRITE, ZERO, DiskIdentity, DiskRequest
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.drivers.disk import RawDisk
-from appliance.drivers.kernel_aio import KernelAio
+from appliance.drivers.kernel_aio import Batch
+from appliance.drivers.kernel_queue import KernelQueue
 from appliance.errors import DiskFailed, DiskInUse, DiskNotFound
 from appliance.loop import Loop
 
@@ -29,12 +30,13 @@ class Bench:
 
     def __init__(self, loop: Loop, turn_until: Callable[..., None]) -> None:
         self.loop = loop
+        self.queue = KernelQueue(loop)
         self.turn_until = turn_until
         self.opened: list[RawDisk] = []
         self.completed: list[DiskRequest] = []
 
     def open(self, path: Path, deadline: float = 30.0) -> RawDisk:
-        disk = RawDisk.open(path, DiskIdentity("d", str(path)), self.loop, deadline)
+        disk = RawDisk.open(path, DiskIdentity("d", str(path)), self.queue, deadline)
         self.opened.append(disk)
         return disk
 
@@ -256,7 +258,7 @@ def test_an_error_in_done_does_not_lose_the_other_completions(path: Path) -> Non
             raise RuntimeError("a bug in one volume")
 
     with Loop(errors.append) as loop:
-        disk = RawDisk.open(path, DiskIdentity("d", str(path)), loop)
+        disk = RawDisk.open(path, DiskIdentity("d", str(path)), KernelQueue(loop))
         buffer = Buffer(4096)
         disk.submit([DiskRequest(READ, i * 4096, 4096, buffer, 0, done) for i in range(8)])
         disk.close()
@@ -267,14 +269,14 @@ def test_an_error_in_done_does_not_lose_the_other_completions(path: Path) -> Non
 
 def test_short_transfers_are_continued(bench: Bench, path: Path, mocker: MockerFixture) -> None:
     """The kernel may do less than it was asked to: here never more than 4096 bytes."""
-    fill, preadv, pwritev = KernelAio.fill, os.preadv, os.pwritev
+    add, preadv, pwritev = Batch.add, os.preadv, os.pwritev
 
-    def fill_less(
-        self: KernelAio, slot: int, token: int, opcode: int, fd: int, to: int, length: int, *a: Any
+    def add_less(
+        self: Batch, token: int, opcode: int, fd: int, to: int, length: int, *a: Any
     ) -> None:
-        fill(self, slot, token, opcode, fd, to, min(length, 4096), *a)
+        add(self, token, opcode, fd, to, min(length, 4096), *a)
 
-    mocker.patch.object(KernelAio, "fill", fill_less)
+    mocker.patch.object(Batch, "add", add_less)
     mocker.patch("os.preadv", lambda fd, into, at: preadv(fd, [into[0][:4096]], at))
     mocker.patch("os.pwritev", lambda fd, of, at, flags: pwritev(fd, [of[0][:4096]], at, flags))
     disk = bench.open(path)
@@ -289,12 +291,12 @@ def test_what_the_kernel_does_not_even_take_fails_alone(
     bench: Bench, tmp_path: Path, mocker: MockerFixture
 ) -> None:
     disk = bench.open(new_file(tmp_path))
-    fill = KernelAio.fill
+    add = Batch.add
 
-    def spoil(self: KernelAio, slot: int, token: int, opcode: int, *a: Any, **named: Any) -> None:
-        fill(self, slot, token, 99 if slot in (0, 3) else opcode, *a, **named)
+    def spoil(self: Batch, token: int, opcode: int, *a: Any) -> None:
+        add(self, token, 99 if len(self.tokens) in (0, 3) else opcode, *a)
 
-    mocker.patch.object(KernelAio, "fill", spoil)
+    mocker.patch.object(Batch, "add", spoil)
     requests = [bench.request(WRITE, i * 4096, data=noise(4096, i)) for i in range(6)]
     bench.run(disk, requests)
     failed = [request.error.errno if request.error else 0 for request in requests]

@@ -62,7 +62,7 @@ class Connection:
     def settle(self) -> None:
         """Send what there is, go on with what was held up, and wait for the right events."""
         session = self.session
-        if session.phase is Phase.CLOSED:
+        if session.closed:
             if not session.in_flight:
                 self._gone(self)
             return

@@ -77,23 +77,24 @@ class Transmission:
         self._pool = pool
         self._drained = drained
         self._abandoned = False
-        self._large: HostRequest | None = None
+        self.large: HostRequest | None = None
+        """A WRITE whose payload is being received into memory of its own."""
         self._large_buffer: Buffer | None = None
         self._large_end = 0
         self._done = self._completed
 
-    def large_space(self) -> memoryview | None:
-        """Where the rest of a large payload is to be received, if one is under way."""
-        if self._large is None or self._large_buffer is None:
-            return None
-        return self._large_buffer.view[self._large_end : self._large.length]
+    def large_space(self) -> memoryview:
+        """Where the rest of the `large` payload is to be received."""
+        assert self.large is not None
+        assert self._large_buffer is not None
+        return self._large_buffer.view[self._large_end : self.large.length]
 
     def large_received(self, count: int) -> None:
         """`count` bytes were put into `large_space`."""
         self._large_end += count
-        request = self._large
+        request = self.large
         if request is not None and self._large_end == request.length:
-            self._large = None
+            self.large = None
             self.in_flight += 1
             self._target.submit(request)
             self._drop_large_buffer()
@@ -116,7 +117,7 @@ class Transmission:
     def stop_reading(self) -> None:
         """Nothing more is taken; an unfinished payload is dropped."""
         self.stalled = False
-        request, self._large = self._large, None
+        request, self.large = self.large, None
         if request is not None:
             self._drop_large_buffer()
             self._account.give_back(request.length)
@@ -236,7 +237,7 @@ class Transmission:
         inbox.start = inbox.end
         fua = bool(flags & wire.FLAG_FUA)
         payload = buffer.view[:length]
-        self._large = HostRequest(WRITE, offset, length, self._done, fua, payload, cookie)
+        self.large = HostRequest(WRITE, offset, length, self._done, fua, payload, cookie)
         self._large_buffer, self._large_end = buffer, here
         self._account.take(length)
 
