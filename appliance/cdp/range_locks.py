@@ -26,10 +26,16 @@ class RangeLocks:
             write(request)
 
     def holds_back(self, request: HostRequest) -> bool:
-        """Keep a write that touches locked bytes, with a copy of its data; False if it may go."""
+        """Keep a write that touches locked bytes, or one that is kept already; False if it may go.
+
+        Its data is copied.
+        """
         first, end = request.offset, request.offset + request.length
         if not any(low < end and first < high for low, high in self.locked):
-            return False
+            # Of two overlapping writes the one that came first stays the first.
+            waiting = (other for other, _ in self._waiting)
+            if not any(o.offset < end and first < o.offset + o.length for o in waiting):
+                return False
         kept = None if request.data is None else bytes(request.data)
         self._waiting.append((request, kept))
         return True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.cdp.commit_group import REPAIR
-from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
+from appliance.cdp.interfaces import FLUSH, SECTOR, WRITE, HostRequest
 from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.write_path import Mode
@@ -188,3 +188,31 @@ def test_what_is_meant_for_the_journal_alone_is_told_once_it_is_there(ack: Ack) 
         rig.wait("the answer", lambda: answered.finished)
         assert not request.error
         assert rig.path.completed_write == request.number
+
+
+def test_a_write_over_one_that_waits_for_a_lock_waits_behind_it() -> None:
+    """Though it does not touch the locked bytes itself."""
+    rig = Rig(1, SHAPE, media=protected_media(SHAPE))
+    with watched(rig):
+        rig.start()
+        locked = Task(rig.path.lock(8 * SECTOR, 8 * SECTOR))
+        rig.wait("a lock", lambda: locked.finished)
+        done: list[int] = []
+        for number, (first, sectors) in enumerate([(4, 8), (4, 2), (0, 2)]):
+            data = bytes([number + 1]) * (sectors * SECTOR)
+            request = HostRequest(
+                WRITE,
+                first * SECTOR,
+                sectors * SECTOR,
+                lambda request, number=number: done.append(number),  # type: ignore[misc]
+                data=data,
+            )
+            rig.volume.submit(request)
+        rig.wait("the write that touches neither", lambda: done == [2])
+        rig.pass_time(1)
+        assert done == [2]
+        rig.path.unlock(8 * SECTOR, 8 * SECTOR)
+        rig.wait("those that waited", lambda: len(done) == 3)
+        image = rig.primary_medium.contents
+        assert image[4 * SECTOR] == 2
+        assert image[6 * SECTOR] == 1
