@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import results, table
 from bench.figures import Effort, Figure
 from bench.hosts import random_reads, random_writes, sequential_writes
+from bench.latency import latency
 from bench.memory import memory
 from bench.pit_map import pit_map
 from bench.restore import restore
@@ -28,6 +29,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "random-reads": random_reads,
     "sequential-writes": sequential_writes,
     "scan": scan,
+    "latency": latency,
     "restore": restore,
     "pit-map": pit_map,
     "memory": memory,

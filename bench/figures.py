@@ -50,12 +50,12 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A quantity of ours in `unit`, measured several times; `at_most` is the target."""
+    """A quantity of ours in `unit`, measured several times; `at_most` is the target, if any."""
 
     work: str
     unit: str
     values: Sequence[float]
-    at_most: float
+    at_most: float | None = None
 
     @property
     def median(self) -> float:
@@ -63,7 +63,7 @@ class Bound:
 
     @property
     def met(self) -> bool:
-        return self.median <= self.at_most
+        return self.at_most is None or self.median <= self.at_most
 
     def as_json(self) -> dict[str, Any]:
         return {

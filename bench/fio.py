@@ -25,21 +25,36 @@ def over_nbd(
     an order of their own, none twice before all have come.
     """
     until = ["--time_based", f"--runtime={seconds}"] if seconds else [f"--io_size={amount}"]
-    return _speed(
+    return _speed(_job(*_load(uri, pattern, block, depth, span), *until))
+
+
+def p99_over_nbd(
+    uri: str, pattern: Pattern, *, block: int, depth: int, span: int, seconds: float
+) -> float:
+    """Seconds that all but a hundredth of such requests took at most, from issue to answer."""
+    load = _load(uri, pattern, block, depth, span)
+    job = _job(*load, "--time_based", f"--runtime={seconds}")
+    way = "read" if pattern.endswith("read") else "write"
+    return float(job[way]["clat_ns"]["percentile"]["99.000000"]) / 1e9
+
+
+def _load(uri: str, pattern: Pattern, block: int, depth: int, span: int) -> list[str]:
+    return [
         "--ioengine=nbd", f"--uri={uri}", f"--rw={pattern}", f"--bs={block}", f"--size={span}",
-        f"--iodepth={depth}", *until,
-    )  # fmt: skip
+        f"--iodepth={depth}",
+    ]  # fmt: skip
 
 
 def sequential_read(node: Path, span: int) -> float:
     """Bytes a second of reading the first `span` bytes of a disk in direct steps of 1 MiB."""
-    return _speed(
+    return _speed(_job(
         "--ioengine=psync", f"--filename={node}", "--direct=1", "--rw=read", f"--bs={MIB}",
         f"--size={span}", "--readonly",
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
-def _speed(*arguments: str) -> float:
+def _job(*arguments: str) -> dict[str, Any]:
+    """What fio tells of its one job."""
     output = run("fio", "--name=bench", "--output-format=json", *arguments)
     # The nbd engine talks before the JSON begins.
     _, brace, rest = output.partition("{")
@@ -49,6 +64,10 @@ def _speed(*arguments: str) -> float:
         raise MeasurementFailed(f"fio: no figures in {output[:400]!r}") from error
     if job["error"]:
         raise MeasurementFailed(f"fio: error {job['error']}")
+    return job
+
+
+def _speed(job: dict[str, Any]) -> float:
     moved = sum(job[way]["io_bytes"] for way in ("read", "write"))
     milliseconds = max(job[way]["runtime"] for way in ("read", "write"))
     if not moved or not milliseconds:

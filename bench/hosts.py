@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench import fio
 from bench.figures import Effort, Figure, Ratio, by_turns
-from bench.rig import GIB, HISTORY, MIB, Rig
+from bench.rig import GIB, HISTORY, MIB, Rig, Service
 
 BESIDE = "qemu-nbd (none, io_uring)"
 BLOCK = 4096
@@ -24,6 +24,7 @@ class Exports:
     ours: str
     theirs: str
     span: int
+    service: Service
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def exports(effort: Effort) -> Iterator[Exports]:
         service = rig.service()
         volume_size = service.protect("bench", primary, secondary)
         span = volume_size // MIB * MIB
-        yield Exports(service.uri("bench"), rig.serve_with_qemu(peer), span)
+        yield Exports(service.uri("bench"), rig.serve_with_qemu(peer), span, service)
 
 
 def _random(effort: Effort, pattern: fio.Pattern, targets: dict[int, float]) -> list[Figure]:

@@ -26,6 +26,8 @@ def _row(figure: Figure) -> tuple[str, ...]:
     verdict = "met" if figure.met else "SHORT"
     if isinstance(figure, Bound):
         ours = f"{_spread(figure.values)} {figure.unit}"
+        if figure.at_most is None:
+            return figure.work, ours, "", "", "", "", ""
         return figure.work, ours, "", "", "", f"≤ {figure.at_most:g} {figure.unit}", verdict
     return (
         figure.work,
