@@ -1,9 +1,8 @@
 """Comparing the two disks of a volume while hosts write (claims 1–9).
 
 A comparison begins with a moment: the writes up to it are complete on both
-disks, the present delta map is closed behind it, and the PIT map of it tells
-where each block lies on the secondary.  What the journal takes from then on is
-watched, so that at any later time
+disks, and the PIT map of it tells where each block lies on the secondary.
+What the journal takes from then on is watched, so that at any later time
 
 * a sector that is watched is equal on both disks as soon as its write is
   complete: both legs were written from one copy of the payload (if the primary
@@ -23,7 +22,6 @@ import numpy as np
 from appliance.cdp import disk_io
 from appliance.cdp.changes import Changes
 from appliance.cdp.commit_group import REPAIR
-from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import (
     EMPTY,
     Extents,
@@ -91,7 +89,6 @@ class Comparison:
         since = history.journal.watch(history.post)
         try:
             await path.settled(path.next_write - 1)
-            history.journal.cut(MapKind.HOST)
             pit_map = await history.pit_map(history.chain.newest_write)
         except BaseException:
             since.end()

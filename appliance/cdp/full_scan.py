@@ -62,9 +62,14 @@ class FullScan:
         """The compare delta map: read different, and not looked at again yet."""
 
     async def run(self) -> None:
-        """To the end of the last phase; whoever called it then says so durably."""
+        """To the end of the last phase; whoever called it then says so durably.
+
+        What was `unreadable` is told only then: the rest of the volume is compared.
+        """
         scan, job = self._scan, self._job
         job.bytes_scanned, job.bytes_total = scan.cursor, self._size
+        if scan.kind is ScanKind.FULL:
+            self._history.journal.cut(MapKind.HOST)  # a verify leaves no trace, not even this
         await self._history.checkpoint()  # from here on it survives a crash
         comparison = await self._begin()
         try:

@@ -82,6 +82,8 @@ class Journal:
         self._cut: MapKind | None = None
         """A map of this kind is opened as soon as one can be."""
         self._watches: list[Changes] = []
+        self.promised = False
+        """The next record has its room here; a map that ends before it would take that away."""
         self.mid_write = False
         """The last record ended in the middle of a host's write: no map may end behind it."""
         self._map_bytes = max(
@@ -113,8 +115,14 @@ class Journal:
         return self._clock.monotonic_ns() - self._born_ns
 
     def has_room(self, payload: int, reserve: int) -> bool:
-        """Can a record of that payload be placed without touching the last `reserve` segments?"""
-        return self._fits(1 + payload // PAGE) or self._segments.free > reserve
+        """Can a record of that payload be placed without touching the last `reserve` segments?
+
+        If so it is promised, and no map is closed until it has its place.
+        """
+        if self._cut is not None and not self.mid_write:
+            self.close_map(self._cut)
+        self.promised = self._fits(1 + payload // PAGE) or self._segments.free > reserve
+        return self.promised
 
     def _fits(self, pages: int) -> bool:
         return self._page + pages <= self._segment_pages
@@ -126,6 +134,7 @@ class Journal:
         from where in that memory: 0 if a segment's header goes along, else
         PAGE.  The caller made sure that there is room.
         """
+        self.promised = False
         pages = 1 + payload // PAGE
         if self._fits(pages):
             offset = self._superblock.segment_offset(self._segment) + self._page * PAGE
@@ -273,8 +282,5 @@ class Journal:
         self._cut = None
 
     def cut(self, next_kind: MapKind) -> None:
-        """Close the map here, or as soon as the write that it is in the middle of has ended."""
-        if self.mid_write:
-            self._cut = next_kind
-        else:
-            self.close_map(next_kind)
+        """Close the map before the next record that is not promised, nor ends a write."""
+        self._cut = next_kind

@@ -244,6 +244,7 @@ class Lifecycle:
         behind = log.out_of_sync() or not chain.baseline_whole or chain.incomplete_from
         volume.protection = Protection.SYNCING if behind else Protection.PROTECTED
         volume.alert(events.SECONDARY_LOST, None)
+        self.jobs.tell_suspects()
 
     async def _look_for_other_writers(self, history: History) -> None:
         """A primary that was written elsewhere is compared whole, whatever its log says."""

@@ -71,7 +71,8 @@ async def fold(history: History, primary: Disk) -> bool:
     """Fold the oldest maps, until enough segments come free; False if that cannot be done now."""
     chain = history.chain
     if not chain.maps:
-        if chain.present is None or not chain.present.records or history.journal.mid_write:
+        busy = history.journal.mid_write or history.journal.promised
+        if chain.present is None or not chain.present.records or busy:
             return False
         history.journal.close_map()
     oldest = _oldest(history)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from appliance.cdp import disk_io
 from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
+from appliance.cdp.delta_map import MapKind
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import EMPTY, Extents, extents, union
 from appliance.cdp.full_scan import FullScan
@@ -84,6 +85,7 @@ class Synchroniser:
         regions stay out of sync.
         """
         unreadable = EMPTY
+        self._history.journal.cut(MapKind.FIX_UP)
         marks, comparison = self._log.marks, await self._begin()
 
         def differed(size: int) -> None:
@@ -108,17 +110,13 @@ class Synchroniser:
             await self._in_batches(job, repair)
         finally:
             comparison.end()
-        self._raise_unreadable(unreadable)
+        self.raise_unreadable(unreadable)
 
-    async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> int:
-        """Compare everything, and copy what differs if the scan is for that; see `FullScan`.
-
-        Returns the first write of what was copied, or 0.
-        """
+    async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> FullScan:
+        """Compare everything, and copy what differs if the scan is for that; see `FullScan`."""
         full_scan = FullScan(self._history, scan, self._begin, self._out_of_sync, job, pace)
         await full_scan.run()
-        self._raise_unreadable(full_scan.unreadable)
-        return full_scan.first_copy
+        return full_scan
 
     def _out_of_sync(self) -> Extents:
         """What is known to differ, and explained by that."""
@@ -140,7 +138,8 @@ class Synchroniser:
             }
         )
 
-    def _raise_unreadable(self, unreadable: Extents) -> None:
+    def raise_unreadable(self, unreadable: Extents) -> None:
+        """DiskFailed unless there is nothing of it."""
         if unreadable:
             reason = f"{unreadable.total * SECTOR} bytes of it cannot be read"
             raise DiskFailed(disk=self._primary.identity.id, reason=reason)

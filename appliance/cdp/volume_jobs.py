@@ -153,8 +153,9 @@ class VolumeJobs:
     async def _scan(self, scan: SyncProgress, job: Job) -> None:
         volume, history = self._volume, self._volume.require_history()
         try:
-            first_copy = await self._synchronising().scan(scan, job, self._pace(job))
-            await self._seal_scan(first_copy)
+            synchroniser = self._synchronising()
+            ended = await synchroniser.scan(scan, job, self._pace(job))
+            await self._seal_scan(ended.first_copy)
         except Cancelled:
             if job.stopped == "cancelled":
                 history.chain.scan = None  # nobody wants it any more
@@ -170,6 +171,7 @@ class VolumeJobs:
                 different=job.bytes_different,
                 copied=job.bytes_copied,
             )
+        synchroniser.raise_unreadable(ended.unreadable)
 
     # Saying so durably
 
@@ -203,7 +205,7 @@ class VolumeJobs:
                 chain.baseline_whole = True
                 # Not next_write: what has gathered meanwhile is on neither disk.
                 chain.raise_floor(path.completed_write, volume.clock.wall_ns())
-                history.journal.close_map()
+            history.journal.close_map(MapKind.HOST)
         if volume.log.out_of_sync() or history.chain.incomplete_from:
             return  # damage came to light just now
         volume.protection = Protection.PROTECTED
