@@ -18,7 +18,6 @@ Invariants:
   takes the volume as it is.
 """
 
-from collections import deque
 from dataclasses import dataclass
 
 from appliance.cdp import disk_io
@@ -33,7 +32,7 @@ from appliance.cdp.point_reader import PointReader
 from appliance.cdp.points import Point
 from appliance.cdp.recovery import flush_both
 from appliance.cdp.retention import reserve
-from appliance.cdp.tasks import Completion, Task
+from appliance.cdp.tasks import Ahead, Completion
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, NoRoom
 
@@ -143,21 +142,10 @@ async def _tell_primary(path: WritePath, log: DirtyRegionLog, restoring: bool) -
 async def _write_all(
     reader: PointReader, path: WritePath, wanted: Extents, job: Job, again: bool
 ) -> None:
-    running: deque[Task[None]] = deque()
-    try:
+    async with Ahead(AHEAD) as ahead:  # none goes on writing once the point is let go
         for step in in_steps(wanted, STEP // SECTOR):
             await job.step()
-            running.append(Task(_write(reader, path, step, job, again)))
-            if len(running) == AHEAD:
-                await running[0]
-                running.popleft()
-        while running:
-            await running[0]
-            running.popleft()
-    except BaseException:
-        for task in running:  # they must not go on writing once the point is let go
-            task.cancel()
-        raise
+            await ahead.start(_write(reader, path, step, job, again))
 
 
 async def _write(

@@ -39,7 +39,7 @@ from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
-from appliance.cdp.tasks import Cancelled, Task, gather
+from appliance.cdp.tasks import Ahead
 from appliance.errors import DiskFailed, FormatDamaged
 
 STEP = 1 << 20
@@ -138,7 +138,6 @@ def _oldest(history: History) -> list[DeltaMap]:
 async def _copy_into_base(history: History, reader: PointReader, pit_map: PitMap) -> Extents:
     """Returns what history does not give any more, in blocks."""
     blocks = widen(pit_map.extents, PAGE // SECTOR)
-    running: list[Task[None]] = []
     lost: list[Extents] = []
 
     async def copy(step: Extents) -> None:
@@ -155,17 +154,9 @@ async def _copy_into_base(history: History, reader: PointReader, pit_map: PitMap
             return
         await _write_base(history, step, buffer)
 
-    try:
+    async with Ahead(AHEAD) as ahead:
         for step in in_steps(blocks, STEP // SECTOR):
-            running.append(Task(copy(step)))
-            if len(running) >= AHEAD:
-                await running[0]
-                del running[0]
-        await gather(running)
-    except (Exception, Cancelled):
-        for task in running:
-            task.cancel()
-        raise
+            await ahead.start(copy(step))
     return reduce(union, lost, EMPTY)
 
 
