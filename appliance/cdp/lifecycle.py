@@ -275,6 +275,7 @@ class Lifecycle:
             self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
             self._ticks_to_retry = self._retry_ticks
         self.jobs.continue_syncing()
+        self.jobs.tell_suspects()  # folding may have taken the last of them
 
     def _listen(self, path: WritePath) -> None:
         path.on_secondary_error = self._secondary_failed
