@@ -32,7 +32,7 @@ def start(
     durable: bool = False,
 ) -> Completion[None]:
     """Submit one request; the completion fails with DiskFailed."""
-    completion: Completion[None] = Completion()
+    completion: Completion[None] = Completion(holds=kind != READ)
     disk.submit(
         [
             DiskRequest(
@@ -86,7 +86,7 @@ async def write_ranges(disk: Disk, buffer: Buffer, ranges: Sequence[tuple[int, i
 async def _move_ranges(
     disk: Disk, kind: int, buffer: Buffer, ranges: Sequence[tuple[int, int]]
 ) -> None:
-    finished: Completion[None] = Completion()
+    finished: Completion[None] = Completion(holds=kind != READ)
     left = len(ranges)
     failure: OSError | None = None
 

@@ -18,12 +18,18 @@ logger = logging.getLogger("ebbtide.tasks")
 
 
 class Completion(Generic[T]):
-    """A result or an exception that arrives once."""
+    """A result or an exception that arrives once.
 
-    __slots__ = ("finished", "_result", "_error", "_waiters", "_seen")
+    What `holds` is not left behind: a task that waits for it is cancelled only
+    when it has arrived.  Writes are such, for what is still on its way to a disk
+    could land on what is written there next.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("finished", "holds", "_result", "_error", "_waiters", "_seen")
+
+    def __init__(self, holds: bool = False) -> None:
         self.finished = False
+        self.holds = holds
         self._result: T | None = None
         self._error: BaseException | None = None
         self._seen = False
@@ -92,12 +98,13 @@ class Task(Completion[T]):
     def cancel(self) -> None:
         """Raise `Cancelled` where the task waits; nothing if it has finished.
 
-        Whoever cancels does not ask how it ends.
+        Whoever cancels does not ask how it ends.  Where what it waits for
+        `holds`, it is raised as that arrives.
         """
         self._seen = True
         if not self.finished and not self._cancelled:
             self._cancelled = True
-            if self._waiting_for is not None:
+            if self._waiting_for is not None and not self._waiting_for.holds:
                 self._waiting_for = None
                 self._step()
 
@@ -188,13 +195,23 @@ class Ahead:
         finally:
             for task in self._running:
                 task.cancel()
+            for task in self._running:
+                await _over(task)
+
+
+async def _over(task: Task[Any]) -> None:
+    """However it ends."""
+    if not task.finished:
+        over: Completion[None] = Completion(holds=True)
+        task.when_finished(lambda: over.succeed(None))
+        await over
 
 
 async def gather(completions: Sequence[Completion[T]]) -> list[T]:
     """The results of all, after the last has finished; the first error is raised then."""
     for completion in completions:
         if not completion.finished:
-            waited: Completion[None] = Completion()
+            waited: Completion[None] = Completion(completion.holds)
             completion.when_finished(lambda waited=waited: waited.succeed(None))  # type: ignore[misc]
             await waited
     results: list[T] = []

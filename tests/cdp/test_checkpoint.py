@@ -24,7 +24,7 @@ from appliance.cdp.policies import Ack, Policies, Throttle
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.suspects import Suspects, Suspicion
 from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
-from appliance.cdp.tasks import Task
+from appliance.cdp.tasks import Cancelled, Task
 from appliance.errors import FormatDamaged, NoRoom
 from appliance.simulated.disk import SimulatedDisk
 from appliance.simulated.medium import Medium
@@ -340,6 +340,22 @@ def test_everything_is_flushed_before_a_slot_is_written(monkeypatch: pytest.Monk
     slots.store(3)
     assert [request.kind for request in seen] == [FLUSH, WRITE]
     assert seen[-1].durable
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_that_is_cancelled_does_not_land_on_the_next(seed: int) -> None:
+    """Both go to the same slot: the first has landed before its task is over."""
+    slots = Slots(seed)
+    storing = slots.storing(3)
+    while not storing.finished:
+        slots.world.step()
+        if slots.disk.outstanding:
+            storing.cancel()
+    with pytest.raises(Cancelled):
+        storing.result()
+    assert not slots.disk.outstanding
+    slots.store(4)
+    assert slots.load().chain.floor == 4
 
 
 def test_a_power_cut_leaves_the_old_or_the_new_one() -> None:
