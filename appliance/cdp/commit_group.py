@@ -55,6 +55,7 @@ class Group:
         "journal_failed",
         "acknowledged",
         "failed",
+        "failed_flushes",
     )
 
     def __init__(self, buffer: Buffer) -> None:
@@ -78,6 +79,8 @@ class Group:
         self.journal_failed = False
         self.acknowledged = False
         self.failed: list[DiskRequest] = []
+        self.failed_flushes = 0
+        """Flushes of the primary that had failed when its first write was issued."""
 
     def close(self, next_piece: Piece | None) -> None:
         """Nothing is added any more; `next_piece` opens the next group."""

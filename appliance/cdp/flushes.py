@@ -5,7 +5,9 @@ Invariants:
 * A flush answers for what had completed on both disks when it was submitted,
   and `stable_write` rises to that only if both disks took it.
 * While one flush is under way the next gathers everyone who asks.
-* After a failed flush of the primary every connection's next FLUSH fails.
+* After a failed flush of the primary every connection's next FLUSH fails, and so
+  does whoever had asked by then: the disk may have dropped what they ask for, and
+  the next flush would succeed without it.
 * After a failed flush of the journal the answer waits until tracking is
   durable, and is good then: the primary has it.
 """
@@ -60,20 +62,21 @@ class Flushes:
         self._also_journal = False
         """One of those who wait needs the journal flushed too."""
         self._held: list[Waiter] = []
-        self._failures = 0
+        self.failures = 0
+        """Flushes of the primary that failed."""
         self._told: dict[object, int] = {}
 
     def answer(self, request: HostRequest, also_journal: bool) -> None:
         """A host's FLUSH."""
-        if self._failures > self._told.get(request.host, 0):
-            self._told[request.host] = self._failures
+        if self.failures > self._told.get(request.host, 0):
+            self._told[request.host] = self.failures
             self._post.post(lambda: finish([request], False))
         else:
             self.flush(also_journal, lambda ok: self._answered(request, ok))
 
     def _answered(self, request: HostRequest, ok: bool) -> None:
         if not ok:
-            self._told[request.host] = self._failures
+            self._told[request.host] = self.failures
         finish([request], ok)
 
     def flush(self, also_journal: bool, done: Waiter) -> None:
@@ -111,6 +114,9 @@ class Flushes:
         if flush.pending:
             return
         self._flushing = False
+        if flush.primary_failed:
+            flush.waiters += self._waiters
+            self._waiters = []
         if flush.disks == 2 and not flush.primary_failed and not flush.journal_failed:
             self.stable_write = max(self.stable_write, flush.covers)
         if self._waiters:
@@ -124,7 +130,7 @@ class Flushes:
     def _failed(self, flush: _Flush, disk: Disk, error: OSError) -> None:
         if disk is self._primary:
             flush.primary_failed = True
-            self._failures += 1
+            self.failures += 1
             self._on_primary_error(error)
         else:
             flush.journal_failed = True

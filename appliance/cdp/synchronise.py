@@ -25,7 +25,7 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pace import Pace
 from appliance.cdp.sync_progress import SyncProgress
-from appliance.cdp.tasks import Ahead
+from appliance.cdp.tasks import Ahead, Completion
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed
 
@@ -195,7 +195,15 @@ class Synchroniser:
             kept = await work(batch)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
-            await disk_io.flush(self._primary, self._history.disk)
+            await self._flush_both()
             # What was marked again meanwhile may have changed behind the copy.
             done = set(batch) - self._log.marked - set(kept)
             await self._log.clear_out_of_sync(done)
+
+    async def _flush_both(self) -> None:
+        """The primary by way of its path, which tells hosts of a failure."""
+        flushed: Completion[bool] = Completion()
+        self._path.flush_primary(flushed.succeed)
+        await disk_io.flush(self._history.disk)
+        if not await flushed:
+            raise DiskFailed(disk=self._primary.identity.id, reason="its flush failed")

@@ -98,6 +98,8 @@ class WritePath:
         """Its intent is being made durable, or it waits for track()."""
         self._issued: deque[Group] = deque()
         """Issued and not complete on both legs, in order."""
+        self._cut_write: int | None = None
+        """While the last group issued ends in the middle of a write: its `failed_flushes`."""
         self._lag = 0
         self._lost = False
         """The secondary has failed, and tracking is not durable yet."""
@@ -265,6 +267,9 @@ class WritePath:
     def _issue(self, group: Group) -> None:
         self._starting = None
         self._issued.append(group)
+        cut = self._cut_write
+        group.failed_flushes = self._flushes.failures if cut is None else cut
+        self._cut_write = group.failed_flushes if group.mid_write else None
         buffer, done = group.buffer, self._primary_leg_done
         legs = [
             DiskRequest(WRITE, offset, length, buffer, at, done, owner=group)
@@ -385,6 +390,11 @@ class WritePath:
                 request.error = EIO
             assert leg.error is not None
             self.on_primary_error(leg.error, leg.offset, leg.length)
+        if group.failed_flushes != self._flushes.failures:
+            # The primary may have dropped what it had of them: no later flush could tell.
+            for piece in group.pieces:
+                if piece.kind != REPAIR:
+                    piece.request.error = EIO
         durable: list[HostRequest] = []
         for piece in group.pieces:
             request = piece.request
@@ -408,6 +418,10 @@ class WritePath:
     def flush_both(self, done: Callable[[bool], None]) -> None:
         """Make everything complete on both disks durable, whatever the policy."""
         self._flushes.flush(True, done)
+
+    def flush_primary(self, done: Callable[[bool], None]) -> None:
+        """Make what the primary was given durable; hosts are told if that fails."""
+        self._flushes.flush(False, done)
 
     # What the volume asks for
 

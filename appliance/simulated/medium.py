@@ -24,7 +24,7 @@ Invariants:
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EIO, ENODEV
 from typing import TYPE_CHECKING, Final
 
@@ -107,7 +107,7 @@ class Medium:
         self.volatile: deque[_Volatile] = deque()
         self.writes_completed = 0
         self._faults: dict[int, deque[int]] = {}
-        self._flush_loses_cache = False
+        self._cache_lost: Callable[[], None] | None = None
         self._handles: list[SimulatedDisk] = []
         self._world: World | None = None
 
@@ -123,9 +123,10 @@ class Medium:
         """The next `count` completions of that kind fail with that errno."""
         self._faults.setdefault(kind, deque()).extend([error] * count)
 
-    def lose_cache_on_failed_flush(self) -> None:
-        """From now on, a FLUSH that fails also loses what was volatile, wholly or in part."""
-        self._flush_loses_cache = True
+    def lose_cache_on_failed_flush(self, lost: Callable[[], None] = lambda: None) -> None:
+        """From now on, a FLUSH that fails also loses what was volatile, wholly or in part;
+        `lost` is called whenever that happens."""
+        self._cache_lost = lost
 
     def stall(self) -> None:
         """Nothing completes any more, until `release`."""
@@ -251,8 +252,9 @@ class Medium:
             after = survivor(before, data, self.logical_block, world.choose, world.torn_writes)
             if after is not before:
                 self._write(request.offset, bytes(after))
-        elif request.kind == FLUSH and self._flush_loses_cache:
+        elif request.kind == FLUSH and self._cache_lost is not None:
             self._lose_power([], world.choose, world.torn_writes)
+            self._cache_lost()
         return OSError(error, f"{self.identity.id}: {os.strerror(error)} (played)")
 
     def _write(self, offset: int, data: bytes) -> None:

@@ -38,12 +38,20 @@ class SimulatedPair:
         primary_block: int = 512,
         secondary_block: int = 512,
         secondary_size: int = SECONDARY_SIZE,
+        cheap_zero: bool = True,
     ) -> None:
         self.random = random.Random(seed)
         self.pool = BufferPool()
         self.world = World(seed)
         self.primary = SimulatedDisk(
-            self.world, Medium("p", PRIMARY_SIZE, logical_block=primary_block, log_events=False)
+            self.world,
+            Medium(
+                "p",
+                PRIMARY_SIZE,
+                logical_block=primary_block,
+                cheap_zero=cheap_zero,
+                log_events=False,
+            ),
         )
         self.secondary = SimulatedDisk(
             self.world, Medium("s", secondary_size, logical_block=secondary_block, log_events=False)

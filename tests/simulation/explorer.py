@@ -61,6 +61,8 @@ class Explorer:
         if self.faults is not None:
             self._secondary_trouble, self._primary_trouble = self.faults, False
         self._rig = Rig(self.seed, self._shape, story=self.story)
+        if self._primary_trouble:
+            self._rig.primary_medium.lose_cache_on_failed_flush(self._rig.oracle.cache_lost)
         self._snapshots: dict[str, int | None] = {}
         self._align = max(1, self._shape.primary_block // 512)
         self._hot = self._rng.randrange(self._rig.sectors)

@@ -116,6 +116,8 @@ class Oracle:
         self._versions: list[list[Write]] = [[self._ancient] for _ in range(self.sectors)]
         self._since: list[Write] = []
         self._volatile: dict[Write, None] = {}
+        self._reading: list[tuple[int, list[int]]] = []
+        """Reads under way: their first sectors, and what `read_begins` gave."""
         self._by_number: dict[int, Write] = {}
         self._states: list[State] = []
         self._journal: Tags | None = None
@@ -258,6 +260,11 @@ class Oracle:
 
     def read_begins(self, first: int, count: int) -> list[int]:
         """For each sector, from which of its versions on a READ submitted now may answer."""
+        least = self._least_acknowledged(first, count)
+        self._reading.append((first, least))
+        return least
+
+    def _least_acknowledged(self, first: int, count: int) -> list[int]:
         return [
             self._least(versions, Fate.ACKNOWLEDGED)
             for versions in self._versions[first : first + count]
@@ -265,6 +272,7 @@ class Oracle:
 
     def read_ends(self, first: int, least: list[int], tags: Tags) -> None:
         """It answered."""
+        self._reading = [read for read in self._reading if read[1] is not least]
         for at, tag in enumerate(tags.tolist()):
             versions = self._versions[first + at][least[at] :]
             if all(write.tag(first + at) != tag for write in versions):
@@ -310,6 +318,8 @@ class Oracle:
         for write in self._volatile:
             write.fate = Fate.SUBMITTED
         self._volatile.clear()
+        for first, least in self._reading:
+            least[:] = self._least_acknowledged(first, len(least))
 
     def observe(self, tags: Tags) -> None:
         """What hosts read after a start; from now on the volume holds this."""
@@ -323,6 +333,7 @@ class Oracle:
         self._versions = [[self._ancient] for _ in range(self.sectors)]
         self._since.clear()
         self._volatile.clear()
+        self._reading.clear()
         self.head = tags.copy()
         self.survives = Fate.ACKNOWLEDGED
         self._unseen = 0
