@@ -469,7 +469,8 @@ class WritePath:
     def track(self) -> None:
         """Go on without the secondary; everything unsettled is durably marked out of sync."""
         self.mode = Mode.TRACKING
-        self._lost = False
+        self._lost = self._at_rest = False
+        self._rested = None  # whoever waits for it is interrupted
         self.journal = self.secondary = None
         self._flushes.release_held(True)
         for group in list(self._issued):

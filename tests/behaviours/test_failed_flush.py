@@ -9,8 +9,8 @@ from errno import EIO
 import pytest
 
 from appliance.cdp.interfaces import FLUSH, HostRequest
+from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Completion
-from appliance.cdp.write_path import Ack
 from tests.cdp.simulated_pair import REGION, SimulatedPair
 from tests.simulation.exhaustive import hold_to_the_word
 from tests.simulation.rig import Rig, Shape, protected_media, watched
