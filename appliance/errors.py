@@ -244,6 +244,18 @@ class JobCancelled(EbbtideError):
     remedy = "start it again if it is still wanted"
 
 
+class RestoreBegun(EbbtideError):
+    """A restore that has begun to write is not cancelled: half of it would be a volume that no host
+    ever had.  Let it come to its end; restoring the write before it undoes it.  A restore that
+    cannot come to its end is given up with `cdpctl give-up VOLUME --yes`: the volume is
+    then what it is, half restored."""
+
+    code = "EB506"
+    sentence = "the restore of volume {volume} has begun to write and is not cancelled"
+    remedy = "let it end, and restore the write before it to undo it; or give it up (`give-up`)"
+    exit_code = REFUSED
+
+
 class BadSettings(EbbtideError):
     """The settings file does not read as what it must be."""
 

@@ -38,6 +38,7 @@ VOLUME_CREATED: Final = "EV206"
 VOLUME_RELEASED: Final = "EV207"
 HISTORY_SMALL: Final = "EV211"
 WRITTEN_ELSEWHERE: Final = "EV212"
+RESTORE_OWED: Final = "EV213"
 VOLUME_RECOVERED: Final = "EV208"
 SECONDARY_BACK: Final = "EV209"
 POLICY_CHANGED: Final = "EV210"
@@ -168,6 +169,15 @@ KINDS: Final[dict[str, EventKind]] = {
             "volume {volume}: the history is smaller than the volume",
             "Overwriting the whole volume would push out every earlier point.  A larger secondary"
             " gives a longer window.",
+        ),
+        EventKind(
+            RESTORE_OWED,
+            "error",
+            "volume {volume} stays closed to hosts: its restore was interrupted",
+            "Part of the volume is as it was at the restored moment and part is not, so no host is"
+            " served.  The restore goes on by itself when the secondary is back.  To have another"
+            " moment instead, restore that; to take the volume as it is, half restored, give the"
+            " restore up: `cdpctl give-up VOLUME --yes`.",
         ),
         EventKind(
             VOLUME_RECOVERED,

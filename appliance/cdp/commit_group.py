@@ -46,6 +46,7 @@ class Group:
         "pieces",
         "last_write",
         "mid_write",
+        "repairs",
         "payload",
         "delta_map",
         "waves",
@@ -68,6 +69,8 @@ class Group:
         self.last_write = 0
         self.mid_write = False
         """The last write goes on in the next group."""
+        self.repairs = False
+        """Some of it goes to the journal only."""
         self.payload = 0
         self.delta_map: DeltaMap | None = None
         """Where its record is."""

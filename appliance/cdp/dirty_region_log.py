@@ -17,6 +17,10 @@ behind which the journal was flushed when intents were retired.  A journal that
 reads only to before that write has lost what retirement relied on, and then
 everything is dirty.
 
+And it tells whether a restore has begun to write and has not ended, durably
+before its first block and until its last one is flushed: the primary alone
+must know, for its secondary may be away at the next start.
+
 What cannot be read counts as dirty.  A slot is only torn by a crash in the
 very write that makes it; since that cannot be told from a slot that went bad
 later, both mean that everything is dirty.
@@ -38,6 +42,7 @@ from appliance.cdp.format import (
     INTENT_MAGIC,
     PAGE,
     REGIONS_PER_PAGE,
+    RESTORING,
 )
 from appliance.cdp.interfaces import WRITE, Disk, DiskRequest
 from appliance.cdp.memory import Buffer, BufferPool
@@ -56,13 +61,14 @@ class IntentSlot:
     sequence: int
     ceiling: int
     stable_write: int
+    restoring: bool
     regions: list[int]
 
 
 def decode_slot(superblock: Superblock, raw: bytes | None, what: str) -> IntentSlot:
     """FormatDamaged if it cannot be believed; `raw` is None if it cannot be read."""
     header = INTENT_HEADER.unpack_from(_whole(superblock, raw, INTENT_MAGIC, what))
-    sequence, ceiling, stable_write, count = header[4:8]
+    sequence, ceiling, stable_write, count, flags = header[4:9]
     if count > INTENT_CAPACITY:
         raise FormatDamaged(what=what, reason=f"it counts {count} regions")
     if max(sequence, ceiling, stable_write) >= format.NUMBER_LIMIT:
@@ -71,7 +77,8 @@ def decode_slot(superblock: Superblock, raw: bytes | None, what: str) -> IntentS
     regions = np.frombuffer(raw, "<u4", count, INTENT_HEADER.size)
     if (regions >= superblock.regions).any():
         raise FormatDamaged(what=what, reason="it lists regions that the volume has not")
-    return IntentSlot(sequence, ceiling, stable_write, regions.tolist())
+    restoring = bool(flags & RESTORING)
+    return IntentSlot(sequence, ceiling, stable_write, restoring, regions.tolist())
 
 
 def decode_bitmap_page(
@@ -127,6 +134,8 @@ class DirtyRegionLog:
         self.ceiling = 0
         self.stable_write = 0
         """The journal was flushed behind this write: retired intents rely on it."""
+        self.restoring = False
+        """A restore has begun to write and has not ended: the volume is not whole."""
         self.behind = False
         """The last slot failed: what stands here, intents and ceiling, is not on the disk."""
         self.marked: set[int] = set()
@@ -164,6 +173,11 @@ class DirtyRegionLog:
         for _, region in retirable[: max(0, len(self.active) - keep)]:
             del self.active[region]
 
+    def drop_tracked(self) -> None:
+        """Drop the intents of regions that are durably out of sync: the bitmap tells of them."""
+        for region in [region for region in self.active if self.is_tracked(region)]:
+            del self.active[region]
+
     def write_slot(self, done: Callable[[OSError | None], None]) -> None:
         """Make the active set and the ceiling durable.  One at a time."""
         count = len(self.active)
@@ -182,7 +196,7 @@ class DirtyRegionLog:
             self.ceiling,
             self.stable_write,
             count,
-            0,
+            RESTORING if self.restoring else 0,
         )
         regions = np.fromiter(self.active, "<u4", count)
         view[INTENT_HEADER.size : INTENT_HEADER.size + 4 * count] = regions.tobytes()
@@ -282,7 +296,7 @@ class DirtyRegionLog:
             number_ceiling=0,
             stable_write=0,
             count=0,
-            reserved=0,
+            flags=0,
             regions=[],
         )
         await gather(
@@ -319,7 +333,7 @@ class DirtyRegionLog:
         if whole:
             newest = max(whole, key=lambda slot: slot.sequence)
             self._sequence, self.stable_write = newest.sequence, newest.stable_write
-            self.ceiling = newest.ceiling
+            self.ceiling, self.restoring = newest.ceiling, newest.restoring
             self.active = dict.fromkeys(newest.regions, UNSETTLED)
         if damaged:
             # A damaged slot may have raised the ceiling by one step.

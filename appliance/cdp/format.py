@@ -110,10 +110,12 @@ IntentSlot = _sealed(
     "number_ceiling" / Int64ul,  # write numbers below this may have been handed out
     "stable_write" / Int64ul,  # the journal was flushed behind this write
     "count" / Int32ul,
-    "reserved" / Int32ul,
+    "flags" / Int32ul,  # RESTORING; other bits are not looked at
     "regions" / Array(construct.this.count, Int32ul),
 )
 INTENT_HEADER = struct.Struct("<8sII16sQQQII")
+RESTORING: Final = 1
+"""A restore has begun to write on the primary and has not ended: hosts are kept out."""
 INTENT_CAPACITY: Final = 1000
 """Regions in one slot; (4096 - 64) / 4 would fit 1008."""
 

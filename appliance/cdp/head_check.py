@@ -4,6 +4,9 @@ A primary stays an ordinary disk: someone may have mounted it in another box,
 or brought back an old clone of it.  The superblock cannot tell; the blocks
 that were written last can.  Those of them that no intent excuses are compared
 with the head of the history.
+
+Only as many of the newest maps are read as tell of enough blocks: what it
+costs does not depend on how much history there is.
 """
 
 import numpy as np
@@ -13,6 +16,7 @@ from appliance.cdp.delta_map import spans
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Task, gather
 from appliance.errors import DiskFailed, FormatDamaged
@@ -20,6 +24,8 @@ from appliance.errors import DiskFailed, FormatDamaged
 LAST_BLOCKS = 256
 LARGEST = 64 << 10
 """Bytes of one write that are looked at."""
+MOST_ENTRIES = 256 * LAST_BLOCKS
+"""Where a few blocks are written over and over, no older map is read behind so many entries."""
 
 
 async def agrees_with_head(
@@ -29,14 +35,14 @@ async def agrees_with_head(
 
     What cannot be read counts as agreeing: that is for others to find.
     """
-    pit_map = await history.pit_map(history.chain.newest_write)
-    starts, ends = spans(pit_map.rows[-LAST_BLOCKS:])
-    block = max(1, primary.logical_block // SECTOR)
-    starts, ends = starts // block * block, -(-ends // block) * block
+    head = await _head(history)
+    if head is None:
+        return True
+    starts, ends = spans(head.rows[-LAST_BLOCKS:])
     size = history.superblock.region_size // SECTOR
-    reader = history.reader(pit_map)
+    reader = history.reader(head)
     looks = [
-        Task(_agrees(reader, primary, pool, start * SECTOR, (end - start) * SECTOR))
+        Task(_agrees(reader, primary, pool, start, end))
         for start, end in zip(
             starts.tolist(), np.minimum(ends, starts + LARGEST // SECTOR).tolist(), strict=True
         )
@@ -46,19 +52,42 @@ async def agrees_with_head(
     return all(agreed)
 
 
+async def _head(history: History) -> PitMap | None:
+    """A PIT map of the newest maps alone: it knows nothing of what they do not touch."""
+    write = history.chain.newest_write
+    maps = history.chain.maps_up_to(write)
+    head: PitMap | None = None
+    count = 0
+    while count < len(maps):
+        count = min(max(1, 2 * count), len(maps))
+        newest = maps[-count:]
+        try:
+            head = await history.pit_map(write, newest)
+        except (DiskFailed, FormatDamaged):
+            break
+        entries = sum(delta_map.entry_count for delta_map in newest)
+        if len(head.rows) >= LAST_BLOCKS or entries >= MOST_ENTRIES:
+            break
+    return head
+
+
 async def _agrees(
-    reader: PointReader, primary: Disk, pool: BufferPool, offset: int, length: int
+    reader: PointReader, primary: Disk, pool: BufferPool, start: int, end: int
 ) -> bool:
+    """Sectors that the reader's own maps tell of; those around them, in a block, may be older."""
+    block = max(1, primary.logical_block // SECTOR)
+    first, last = start // block * block, -(-end // block) * block
     try:
-        theirs = await reader.read(offset, length)
+        theirs = await reader.read(start * SECTOR, (end - start) * SECTOR)
     except (DiskFailed, FormatDamaged):
         return True
     try:
-        ours = await disk_io.read(primary, pool, offset, length)
+        ours = await disk_io.read(primary, pool, first * SECTOR, (last - first) * SECTOR)
     except DiskFailed:
         theirs.release()
         return True
-    equal = bool(np.array_equal(ours.array[:length], theirs.array[:length]))
+    seen = ours.array[(start - first) * SECTOR : (end - first) * SECTOR]
+    equal = bool(np.array_equal(seen, theirs.array[: (end - start) * SECTOR]))
     ours.release()
     theirs.release()
     return equal

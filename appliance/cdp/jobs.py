@@ -48,6 +48,8 @@ class Job:
     on_pause: Callable[[bool], None] = lambda paused: None
     """Told when a person holds the job, or lets it go on."""
     _interrupted: bool = False
+    must_end: bool = False
+    """What it has begun is worth nothing by halves: people do not cancel it any more."""
     _gate: Completion[None] | None = None
     _samples: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=64))
 

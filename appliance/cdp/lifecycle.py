@@ -9,17 +9,20 @@
 Invariants:
 
 * Hosts are served (`ONLINE`) only after recovery has settled every intent, and
-  after a restore that a crash interrupted has ended.
+  after a restore that a crash interrupted has ended; if that cannot end now,
+  the volume is online and closed to hosts until it has.
 * Before the first write is acknowledged without the secondary, every region
   with an intent is durably out of sync and the primary durably bears a new
   generation.
+* Of a volume whose primary was lost nothing is attached, started or let on any
+  more: it comes back as a new one.
 * A secondary that failed comes back only through its media: reopened by the
   service once nothing of it is outstanding, read like after a crash, resynced.
 """
 
 from collections.abc import Callable
 from contextlib import suppress
-from errno import ENODEV
+from errno import EIO, ENODEV
 from itertools import count
 
 from appliance import events
@@ -72,6 +75,8 @@ class Lifecycle:
         self._retry_ticks = 1
         self._ticks_to_retry = 0
         self._losing: Task[None] | None = None
+        self._primary_is_lost = False
+        self._stopping = False
         self._attaching = False
         self.on_secondary_lost: Callable[[Disk], None] = lambda disk: None
         self.on_primary_lost: Callable[[Disk], None] = lambda disk: None
@@ -85,6 +90,7 @@ class Lifecycle:
         is raised before anything is written; call again without it to track.
         """
         volume = self.volume
+        self._require_primary()
         volume.service = Service.RECOVERING
         began = self._clock.monotonic_ns()
         try:
@@ -94,13 +100,17 @@ class Lifecycle:
                 await self._start_tracking()
             else:
                 await self._attach(secondary, first=True)
-            chain = volume.history.chain if volume.history else None
-            if chain is not None and chain.restoring is not None:
-                await self.jobs.finish_restore(chain.restoring[0])
-        except BaseException:
+            if volume.log.restoring and volume.history is not None:
+                await self.jobs.finish_restore()
+                await self._secondary_settled()
+            self._require_primary()
+        except BaseException as error:
+            if isinstance(error, EbbtideError):
+                await self._secondary_settled()
             volume.service = Service.OFFLINE
             volume.history = volume.secondary = None
             raise
+        self.jobs.close_or_open()
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -113,6 +123,18 @@ class Lifecycle:
         self._housekeeping.start()
         self.jobs.continue_syncing()
 
+    def _require_primary(self) -> None:
+        """DiskFailed if it was lost since."""
+        if self._primary_is_lost:
+            reason = "it was lost while the volume was brought into service"
+            raise DiskFailed(disk=self.volume.primary.identity.id, reason=reason)
+
+    async def _secondary_settled(self) -> None:
+        """If the secondary is being lost, wait until the volume is tracking, or offline."""
+        if self._losing is not None:
+            with suppress(EbbtideError):
+                await self._losing
+
     async def _start_tracking(self) -> None:
         volume = self.volume
         log = volume.log
@@ -120,7 +142,7 @@ class Lifecycle:
         await disk_io.flush(volume.primary)
         everything = range(volume.superblock.regions)
         await log.set_out_of_sync(everything if not self._log_is_whole else log.active)
-        log.active.clear()
+        log.drop_tracked()
         await self._new_generation()
         path = volume.new_write_path(max(1, log.ceiling), self._orders.next)
         self._listen(path)
@@ -143,9 +165,22 @@ class Lifecycle:
         self._attaching = True
         try:
             await self._attach(secondary, first=False)
+        except EbbtideError as error:
+            await self._detach(secondary, error)
+            raise
         finally:
             self._attaching = False
         self.jobs.continue_syncing()
+
+    async def _detach(self, secondary: Disk, error: EbbtideError) -> None:
+        """Nothing of a secondary that was half attached stays in use."""
+        volume = self.volume
+        if volume.secondary is secondary:
+            assert volume.path is not None
+            volume.path.lose_secondary(OSError(EIO, str(error)))
+        await self._secondary_settled()
+        if self._primary_is_lost:
+            volume.history = volume.secondary = None
 
     async def _attach(self, secondary: Disk, first: bool) -> None:
         volume = self.volume
@@ -157,10 +192,12 @@ class Lifecycle:
             secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool
         )
         history.next_order = self._orders.rise(history.next_order)
-        if theirs.generation != volume.superblock.generation:
-            # Hosts have written without this secondary since: their data is not undone.
-            history.chain.restoring = None
         log = volume.log
+        if not self._log_is_whole and theirs.generation == volume.superblock.generation:
+            log.restoring |= history.chain.restoring is not None  # the slot that said so is gone
+        if not log.restoring:
+            # Done, given up, or never begun: what hosts have written since is not undone.
+            history.chain.restoring = None
         if first:
             path = volume.new_write_path(
                 max(history.chain.newest_write + 1, log.ceiling, history.chain.next_write),
@@ -184,8 +221,10 @@ class Lifecycle:
             try:
                 # Only now: every write that was tracked must have its bit by then.
                 await recovery.take_stock(history, log, self._log_is_whole)
+                self._require_primary()
             except BaseException:
-                path.track()
+                if not self._primary_is_lost:
+                    path.track()
                 raise
             volume.history, volume.secondary = history, secondary
             path.start_journaling(secondary, history.journal)
@@ -195,6 +234,9 @@ class Lifecycle:
         if volume.history is not history:
             reason = "it failed while it was being attached"
             raise DiskFailed(disk=secondary.identity.id, reason=reason)
+        self._require_primary()
+        if not log.restoring:
+            history.chain.restoring = None  # given up meanwhile
         path.reserve = retention.reserve(volume.superblock.segment_count)
         chain = history.chain
         behind = log.out_of_sync() or not chain.baseline_whole or chain.incomplete_from
@@ -215,6 +257,8 @@ class Lifecycle:
 
         After a failure it is tried again, at longer and longer intervals.
         """
+        if self._attaching:
+            return  # it goes on by itself
         last = self.volume.last_job
         owed = last is not None and last.kind in ("baseline", "resync")
         if last is not None and owed and last.result == "cancelled":
@@ -251,11 +295,12 @@ class Lifecycle:
         self._housekeeping.drop_chores()
         assert volume.path is not None
         await volume.log.set_out_of_sync(volume.log.active)
-        volume.log.active.clear()
+        volume.log.drop_tracked()
         await self._new_generation()
-        volume.path.track()
-        volume.alert(events.SECONDARY_LOST, f"writes are only tracked: {reason}")
-        self._emit(events.SECONDARY_LOST, volume=volume.name, reason=reason)
+        if not self._primary_is_lost:
+            volume.path.track()
+            volume.alert(events.SECONDARY_LOST, f"writes are only tracked: {reason}")
+            self._emit(events.SECONDARY_LOST, volume=volume.name, reason=reason)
         if secondary is not None:
             self.on_secondary_lost(secondary)
 
@@ -285,20 +330,24 @@ class Lifecycle:
         """The disks differ there.  If that cannot be written down either, the intents stay."""
         with suppress(DiskFailed):
             await self.volume.log.set_out_of_sync(regions)
-        self.jobs.continue_syncing()
+        if not self._attaching:
+            self.jobs.continue_syncing()
 
     def _go_offline(self, reason: str) -> None:
         """The primary is lost.  What is in sync can still be read from the secondary."""
         volume = self.volume
-        if volume.service is Service.OFFLINE:
+        if self._primary_is_lost or (volume.service is Service.OFFLINE and not self._stopping):
             return
+        self._primary_is_lost = True
         volume.service = Service.OFFLINE
-        assert volume.path is not None
-        volume.log.doubt(volume.path.unsettled_regions())
-        volume.path.abandon()
+        if volume.path is not None:
+            volume.log.doubt(volume.path.unsettled_regions())
+            volume.path.abandon()
         if volume.job is not None:
             volume.job.interrupt()
         self._housekeeping.stop()
+        if self._stopping:
+            return  # what was owed to hosts is answered; the rest is the affair of who stops it
         volume.alert(events.VOLUME_OFFLINE, f"the primary failed: {reason}")
         self._emit(events.VOLUME_OFFLINE, volume=volume.name, reason=reason)
         self.on_primary_lost(volume.primary)
@@ -309,6 +358,7 @@ class Lifecycle:
         self._housekeeping.stop()
         await self.jobs.interrupt()
         serving = volume.service is Service.ONLINE
+        self._stopping = serving
         volume.service = Service.OFFLINE
         path = volume.path
         if path is None or not serving:
@@ -322,8 +372,8 @@ class Lifecycle:
         if history is not None:
             await recovery.flush_both(path)
         if history is not None and volume.history is history:  # not lost meanwhile
-            volume.log.active.clear()
-            volume.log.stable_write = history.chain.newest_write
+            # Not those whose region differs, and the bitmap does not say so yet.
+            volume.log.retire(path.completed_write, history.chain.newest_write)
             with suppress(DiskFailed):  # the next start follows the stream instead
                 await history.checkpoint()
         volume.log.ceiling = path.next_write

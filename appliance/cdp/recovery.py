@@ -102,7 +102,7 @@ async def settle(
     path.start_journaling(history.disk, history.journal)
     if chain.baseline_whole:
         dirty = sorted(set(log.active) - set(log.out_of_sync()))
-        unreadable = await synchroniser.settle(dirty)
+        unreadable = await synchroniser.settle(dirty) if dirty else []
         if unreadable:
             await log.set_out_of_sync(unreadable)
             chain.incomplete_from = chain.incomplete_from or prefix + 1

@@ -3,14 +3,26 @@
 What changed since the point is read through the point's PIT map and written by
 the ordinary path, so a restore is numbered, kept in history, and undone by
 restoring to the write before it.  It costs what changed, not the volume's
-size.  It is noted in the chain before it begins and until it is flushed: after
-a crash it begins again, which does no harm, before hosts attach.
+size.
+
+Invariants:
+
+* From before its first block until its last one is flushed a restore is *owed*:
+  the chain names its point, and the intent log on the primary says that there
+  is one, whether the secondary is here or not.  The primary's word counts.
+* While a restore is owed no host is served: part of the volume is as it was at
+  the point, part is newer, and nobody ever had it so.  It goes on, block by
+  block, when the service starts and when the secondary comes back; blocks that
+  are right already are left alone.
+* It is not owed any more once it is done, or once a person gives it up and
+  takes the volume as it is.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
 from appliance.cdp import disk_io
+from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import Extents, byte_ranges, in_steps, widen
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
@@ -76,31 +88,56 @@ def check_room(history: History, planned: RestorePlan) -> None:
 
 
 async def run(
-    history: History, path: WritePath, planned: RestorePlan, job: Job, again: bool = False
+    history: History,
+    path: WritePath,
+    log: DirtyRegionLog,
+    planned: RestorePlan,
+    job: Job,
+    again: bool = False,
 ) -> None:
     """Write the point's data over what changed since.  No host writes meanwhile.
 
-    `again`: a crash interrupted it; what it had written is left out now, so
-    that crash after crash does not fill the history.
+    `again`: it was interrupted; what it had written is left out now, so that
+    crash after crash does not fill the history.
     """
     point = planned.point
     hold = history.hold(point.write, None)
     kept, path.reserve = path.reserve, 0
     try:
-        if history.chain.restoring is None:
+        if not again:
             history.chain.restoring = (point.write, path.next_write)
             await history.checkpoint()
+        job.must_end = True
+        await _tell_primary(path, log, True)  # again too: to give it up may have failed half-way
         job.phase = "copying"
         job.bytes_total = planned.bytes
         reader = history.reader(await history.pit_map(point.write))
         await _write_all(reader, path, planned.extents, job, again)
         job.phase = "flushing"
         await flush_both(path)
-        history.chain.restoring = None
-        await history.checkpoint()
+        await end(history, path, log)
     finally:
+        if not log.restoring:
+            history.chain.restoring = None
         path.reserve = kept
         history.let_go(hold)
+
+
+async def end(history: History | None, path: WritePath, log: DirtyRegionLog) -> None:
+    """No restore is owed any more, durably.  The secondary may be away."""
+    await _tell_primary(path, log, False)
+    if history is not None:
+        history.chain.restoring = None
+        await history.checkpoint()
+
+
+async def _tell_primary(path: WritePath, log: DirtyRegionLog, restoring: bool) -> None:
+    log.restoring = restoring
+    try:
+        await path.write_slot()
+    except BaseException:
+        log.restoring = True  # nobody knows what the disk says
+        raise
 
 
 async def _write_all(

@@ -86,7 +86,7 @@ class Volume:
         self.path: WritePath | None = None
         self.service = Service.OFFLINE
         self.closed_to_hosts = False
-        """A restore is under way."""
+        """A restore is under way, or was interrupted: what is there is neither old nor new."""
         self.newest_reader: PointReader | None = None
         """Of the newest point, kept while the primary cannot be read."""
         self.protection = Protection.NONE
@@ -130,6 +130,8 @@ class Volume:
             self._answer(request, EINVAL)
         elif offset + length > self.size:
             self._answer(request, EINVAL if request.kind == READ else ENOSPC)
+        elif self.closed_to_hosts:
+            self._answer(request, EIO)
         elif request.kind == READ and self.primary.fenced and self.history is not None:
             self.post.post(lambda: self._start_rescue(request))
         elif not self._serves or self.path is None:
@@ -219,7 +221,7 @@ class Volume:
         """One word for people."""
         if self.service is not Service.ONLINE:
             return str(self.service.value)
-        if self.job is not None and self.job.kind == "restore":
+        if self.closed_to_hosts or (self.job is not None and self.job.kind == "restore"):
             return "restoring"
         return str(self.protection.value)
 

@@ -1,11 +1,12 @@
 """The jobs of one volume: the synchronisations and the restore, one at a time.
 
-What is owed to protection (a baseline, a resync) is started without being
-asked, as soon as it can run.
+What is owed (a restore that was interrupted, a baseline, a resync) is started
+without being asked, as soon as it can run.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from errno import EIO
 from itertools import count
 
 from appliance import events
@@ -34,6 +35,7 @@ class VolumeJobs:
         self._numbers = numbers
         self.synchroniser: Synchroniser | None = None
         """Set with the secondary."""
+        self._giving_up = False
 
     async def interrupt(self) -> None:
         """Stop the running job, if any, and wait for its end; what is owed goes on later."""
@@ -59,6 +61,11 @@ class VolumeJobs:
             except EbbtideError as error:
                 outcome = ("failed", error)
             volume.job, volume.last_job = None, job
+            history = volume.history
+            if outcome[1] is not None and history is not None and history.disk.fenced:
+                # Without writes of hosts nobody else might notice.
+                assert volume.path is not None
+                volume.path.lose_secondary(OSError(EIO, str(outcome[1])))
             self._volume.emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
             job.end(*outcome)
 
@@ -68,12 +75,15 @@ class VolumeJobs:
     # Synchronisations
 
     def continue_syncing(self) -> None:
-        """Start what is owed to protection, or go on with a scan, if it can run now."""
+        """Start what is owed, if it can run now: first what keeps the hosts out."""
         volume = self._volume
         history = volume.history
         if history is None or volume.job is not None or volume.service is not Service.ONLINE:
             return
-        if not history.chain.baseline_whole:
+        if volume.log.restoring:
+            if not self._giving_up:
+                self._run("restore", self._restore_again)
+        elif not history.chain.baseline_whole:
             self._run("baseline", self._baseline)
         elif volume.log.out_of_sync() or history.chain.incomplete_from:
             self._run("resync", self._resync)
@@ -281,30 +291,64 @@ class VolumeJobs:
             planned = await restore.plan(history, planned.point, volume.sector)
             restore.check_room(history, planned)
             before = volume.path.next_write - 1
-            await restore.run(history, volume.path, planned, job)
+            await restore.run(history, volume.path, volume.log, planned, job)
         finally:
             history.let_go(hold)
-            volume.closed_to_hosts = False
+            self.close_or_open()
         volume.emit(events.RESTORED, volume=volume.name, point=planned.point.text, write=before)
 
-    async def finish_restore(self, write: int) -> None:
-        """A crash interrupted a restore: it ends before hosts attach."""
+    def close_or_open(self) -> None:
+        """Hosts are let in, unless a restore is owed."""
         volume = self._volume
-        assert volume.history is not None
-        planned = await restore.plan(
-            volume.history, Point(write, None, f"write:{write}"), volume.sector
-        )
-        job = self._run("restore", lambda job: self._restore_again(planned, job))
-        await job.finished
-        if job.error is not None:
-            raise job.error
-        if job.result != "done":
-            raise VolumeNotReady(
-                volume=volume.name, state="restoring", reason="its restore could not be ended"
-            )
+        volume.closed_to_hosts = volume.log.restoring
+        text = "hosts are kept out until the interrupted restore is done, or given up"
+        volume.alert(events.RESTORE_OWED, text if volume.closed_to_hosts else None)
 
-    async def _restore_again(self, planned: RestorePlan, job: Job) -> None:
+    async def finish_restore(self) -> None:
+        """Go on with the restore that is owed, and wait; if that fails, it stays owed."""
+        await self._run("restore", self._restore_again).finished
+
+    async def _restore_again(self, job: Job) -> None:
         volume = self._volume
-        assert volume.history is not None
-        assert volume.path is not None
-        await restore.run(volume.history, volume.path, planned, job, again=True)
+        path, history, log = volume.path, volume.history, volume.log
+        assert path is not None
+        assert history is not None
+        job.must_end = True
+        self.close_or_open()
+        try:
+            if history.chain.restoring is None:
+                await restore.end(history, path, log)  # it was done, but for saying so
+                return
+            write, first = history.chain.restoring
+            point = Point(write, None, f"write:{write}")
+            planned = await restore.plan(history, point, volume.sector)
+            await restore.run(history, path, log, planned, job, again=True)
+        finally:
+            self.close_or_open()
+        volume.emit(events.RESTORED, volume=volume.name, point=point.text, write=first - 1)
+
+    async def give_up_restore(self) -> None:
+        """Take the volume as it is, half restored, and let hosts in; durable when this returns.
+
+        A restore that runs is stopped.  What it had written stays, and is
+        undone by restoring to the write before it.
+        """
+        volume = self._volume
+        if not volume.log.restoring:
+            raise VolumeNotReady(
+                volume=volume.name, state=volume.state, reason="it owes no restore"
+            )
+        if volume.path is None or volume.service is Service.OFFLINE:
+            raise VolumeNotReady(
+                volume=volume.name, state=volume.state, reason="it is not in service"
+            )
+        self._giving_up = True
+        try:
+            await self.interrupt()
+            # Its last writes may be under way; and what hosts read is not undone by a power cut.
+            await volume.path.settled(volume.path.next_write - 1)
+            await recovery.flush_both(volume.path)
+            await restore.end(volume.history, volume.path, volume.log)
+        finally:
+            self._giving_up = False
+        self.close_or_open()

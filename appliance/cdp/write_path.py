@@ -34,7 +34,7 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.policies import Ack
 from appliance.cdp.range_locks import RangeLocks
 from appliance.cdp.tasks import Completion, Task
-from appliance.errors import EbbtideError
+from appliance.errors import DiskFailed, EbbtideError
 
 LAG: Final = 64 << 20
 """Payload that the journal may be behind the primary under PRIMARY."""
@@ -283,16 +283,22 @@ class WritePath:
             self._issue_wave(group)
         else:
             group.primary_done = True
+        group.repairs = len(legs) < len(group.pieces)
         if self._journals:
             # Second: the record is packed and sealed while the primary is at work.
             self._issue_journal_leg(group)
         else:
             group.journal_done = True
+            self._fail_repairs(group)
+        if group.primary_done:
+            self._settle(group)
+
+    def _fail_repairs(self, group: Group) -> None:
+        """The journal does not have the group: what was meant for it alone is nowhere."""
+        if group.repairs:
             for piece in group.pieces:
                 if piece.kind == REPAIR:
                     piece.request.error = EIO
-        if group.primary_done:
-            self._settle(group)
 
     def _issue_wave(self, group: Group) -> None:
         wave = group.waves.pop(0)
@@ -342,6 +348,7 @@ class WritePath:
             group.delta_map.in_flight -= 1
         else:
             group.journal_failed = True
+            self._fail_repairs(group)
             self.lose_secondary(leg.error)
         self._settle(group)
 
@@ -371,7 +378,7 @@ class WritePath:
         self.wake()
 
     def _may_acknowledge(self, group: Group) -> bool:
-        if self.ack is Ack.PRIMARY:
+        if self.ack is Ack.PRIMARY and not group.repairs:
             return True
         return group.journal_done and not (group.journal_failed and self._lost)
 
@@ -477,6 +484,7 @@ class WritePath:
             if not group.journal_done:
                 group.journal_done = True  # its disk is fenced; its memory stays pinned
                 self._lag -= group.payload
+                self._fail_repairs(group)
             self._settle(group)
         starting = self._starting
         if starting is not None:
@@ -498,20 +506,38 @@ class WritePath:
                 self._retire_intents(keep)
                 busy = self._starting or self._issued or self._gathering.groups
                 if not busy and not self._retiring:
-                    self._retiring = True
-                    self._log.write_slot(written)
+                    self._write_slot(lambda error: finished.succeed(None))
                     return
             finished.succeed(None)
+
+        self.flush_both(flushed)
+        return finished
+
+    async def write_slot(self) -> None:
+        """Make the log's slot durable as it stands; DiskFailed if the primary does not take it.
+
+        For whoever keeps the hosts away meanwhile: it waits until nothing is in flight.
+        """
+        while self._starting or self._retiring:
+            await self.drain()
+        written: Completion[OSError | None] = Completion()
+        self._write_slot(written.succeed)
+        error = await written
+        if error is not None:
+            raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
+
+    def _write_slot(self, done: Callable[[OSError | None], None]) -> None:
+        """No group starts meanwhile, which might write a slot of its own."""
+        self._retiring = True
 
         def written(error: OSError | None) -> None:
             self._retiring = False
             if error is not None:
                 self.on_primary_error(error, 0, 0)
             self.wake()
-            finished.succeed(None)
+            done(error)
 
-        self.flush_both(flushed)
-        return finished
+        self._log.write_slot(written)
 
     def _retire_intents(self, keep: int) -> None:
         """Numbers that were only tracked are in no journal: none is promised behind its last."""

@@ -202,6 +202,10 @@ def release(screen: Screen, answer: Json) -> None:
     screen.line(f"volume {answer['volume']} is released; its disks are free")
 
 
+def give_up(screen: Screen, answer: Json) -> None:
+    screen.line(f"the restore of volume {answer['volume']} is given up; hosts can attach")
+
+
 def view(screen: Screen, answer: Json) -> None:
     shown = answer["view"]
     when = f", {words.moment(shown['time'])}" if shown["time"] else ""
@@ -304,6 +308,7 @@ SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
     "snapshot": snapshot,
     "sync": volume_job,
     "restore": restore,
+    "give-up": give_up,
     "view create": view,
     "view list": view_list,
     "view drop": dropped,

@@ -17,6 +17,7 @@ from appliance.errors import (
     BadRequest,
     JobNotFound,
     NeedsConsent,
+    RestoreBegun,
     SnapshotNotFound,
 )
 from appliance.events import (
@@ -208,6 +209,16 @@ async def restore(request: Request) -> Answer:
     )
 
 
+async def give_up(request: Request) -> Answer:
+    volume = request.volume()
+    if not request.switch("yes"):
+        raise NeedsConsent(
+            consequence=f"hosts would get volume {volume.name} as it is, restored in part only"
+        )
+    await request.appliance.give_up_restore(volume.name)
+    return answers.GiveUpAnswer(volume=volume.name)
+
+
 async def view_create(request: Request) -> Answer:
     volume = request.volume()
     view = await request.appliance.create_view(volume.name, request.text("point"))
@@ -245,7 +256,9 @@ async def job_wait(request: Request) -> Answer:
 
 
 async def job_cancel(request: Request) -> Answer:
-    _, job = _find_job(request)
+    volume, job = _find_job(request)
+    if job.must_end and job.result is None:
+        raise RestoreBegun(volume=volume.name)
     job.cancel()
     return answers.JobAnswer(job=describe.describe_job(job))
 
@@ -301,6 +314,7 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "snapshot": snapshot,
     "sync": sync,
     "restore": restore,
+    "give-up": give_up,
     "view create": view_create,
     "view list": view_list,
     "view drop": view_drop,

@@ -193,6 +193,10 @@ class RestoreAnswer(Answer, frozen=True):
     job: JobDescription | None
 
 
+class GiveUpAnswer(Answer, frozen=True):
+    volume: str
+
+
 class ViewDescription(msgspec.Struct, frozen=True):
     name: str
     volume: str

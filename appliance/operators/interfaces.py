@@ -149,6 +149,11 @@ class Appliance(Protocol):
         """Takes a plan of `plan_restore`, and disconnects hosts first."""
         ...
 
+    def give_up_restore(self, name: str) -> Awaitable[None]:
+        """Stop a restore half-way and let hosts in to what is there; durable when it is over.
+        VolumeNotReady if none has begun."""
+        ...
+
     def pause_job(self, name: str, paused: bool) -> None:
         """Hold the volume's running job, or let it go on; idempotent."""
         ...

@@ -202,6 +202,12 @@ VERBS: Final[dict[str, Verb]] = {
             danger="destroys",
         ),
         Verb(
+            "give-up",
+            "Give a restore up half-way, and let hosts in to the volume as it is.",
+            (_VOLUME, _YES),
+            danger="destroys",
+        ),
+        Verb(
             "view create",
             "Open a moment of a volume as a read-only disk of its own.",
             (_VOLUME, Parameter("point", "text", _POINT_FORMS)),

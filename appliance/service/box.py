@@ -12,6 +12,7 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Point
 from appliance.cdp.policies import Ack, Throttle
 from appliance.cdp.restore import RestorePlan
+from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Volume
 from appliance.config import ProtectionSettings
 from appliance.drivers.disk import RawDisk
@@ -139,6 +140,9 @@ class Box:
         )
         job.finished.when_finished(lambda: self.exports.admit(name))
         return job
+
+    async def give_up_restore(self, name: str) -> None:
+        await Task(self._assembly.lifecycle(name).jobs.give_up_restore())  # whoever goes away
 
     def pause_job(self, name: str, paused: bool) -> None:
         job = self._assembly.lifecycle(name).volume.job

@@ -63,6 +63,10 @@ class VolumeExports:
             raise VolumeNotReady(
                 volume=volume.name, state=volume.state, reason="hosts cannot attach now"
             )
+        if volume.closed_to_hosts:
+            raise VolumeNotReady(
+                volume=volume.name, state=volume.state, reason="its restore has not ended"
+            )
         description = f"volume {volume.name}"
         return Export(volume.name, description, volume, fast_zero=volume.primary.cheap_zero)
 

@@ -99,10 +99,19 @@ class SimulatedPair:
 
         Not `readable`: some of it cannot be read, so its state is not noted.
         """
-        found = self.load(self.primary)
+        self.run(self.made().start(self.secondary if with_secondary else None))
+        if with_secondary and until_protected:
+            self.world.run_until(
+                lambda: self.volume.protection.value == "protected" and self.volume.job is None
+            )
+        if readable:
+            self.states.setdefault(self.volume.write_number, self.read(self.volume))
+
+    def made(self) -> Lifecycle:
+        """A new life of the volume, which somebody starts."""
         self._lifecycle = Lifecycle(
             self.primary,
-            found,
+            self.load(self.primary),
             self.world,
             self.world.clock,
             self.pool,
@@ -110,13 +119,7 @@ class SimulatedPair:
             Orders(),
             count(1),
         )
-        self.run(self._lifecycle.start(self.secondary if with_secondary else None))
-        if with_secondary and until_protected:
-            self.world.run_until(
-                lambda: self.volume.protection.value == "protected" and self.volume.job is None
-            )
-        if readable:
-            self.states.setdefault(self.volume.write_number, self.read(self.volume))
+        return self._lifecycle
 
     def stop(self) -> None:
         self.run(self.lifecycle.stop())

@@ -7,11 +7,13 @@ from errno import EIO
 import numpy as np
 import pytest
 
-from appliance.cdp.interfaces import FLUSH, WRITE
+from appliance.cdp.commit_group import REPAIR
+from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
 from appliance.cdp.policies import Ack
-from appliance.cdp.tasks import Task
+from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.write_path import Mode
 from tests.simulation.exhaustive import hold_to_the_word
+from tests.simulation.oracle import bytes_of
 from tests.simulation.rig import Rig, Shape, protected_media, watched
 
 SHAPE = Shape(primary=136 << 10, secondary=1280 << 10, segment=64 << 10, region=4 << 10)
@@ -146,3 +148,43 @@ def test_a_full_history_folds_and_the_host_goes_on() -> None:
         assert window is not None
         assert window.oldest_write > 1
         assert hold_to_the_word(rig)
+
+
+@pytest.mark.parametrize("ack", list(Ack))
+@pytest.mark.parametrize("trouble", ["stalls", "fails", "is pulled"])
+def test_what_is_meant_for_the_journal_alone_is_good_only_once_it_is_there(
+    ack: Ack, trouble: str
+) -> None:
+    with protected() as rig:
+        rig.path.ack = ack
+        rig.write(0, 8)
+        rig.settle()
+        rig.secondary_medium.stall()
+        answered: Completion[HostRequest] = Completion()
+        data = memoryview(bytes_of(rig.read(0, 8)))
+        request = HostRequest(REPAIR, 0, 8 * 512, answered.succeed, data=data)
+        rig.path.write(request)
+        rig.world.run_idle()
+        assert not answered.finished
+        rig.oracle.secondary_lost_power()
+        if trouble == "fails":
+            rig.secondary_medium.fail_next(WRITE, EIO)
+            rig.secondary_medium.release()
+        elif trouble == "is pulled":
+            rig.secondary_medium.remove()
+        rig.wait("the answer", lambda: answered.finished)
+        assert request.error == EIO
+        assert rig.path.mode is Mode.TRACKING
+
+
+@pytest.mark.parametrize("ack", list(Ack))
+def test_what_is_meant_for_the_journal_alone_is_told_once_it_is_there(ack: Ack) -> None:
+    with protected() as rig:
+        rig.path.ack = ack
+        answered: Completion[HostRequest] = Completion()
+        data = memoryview(bytes_of(rig.read(0, 8)))
+        request = HostRequest(REPAIR, 0, 8 * 512, answered.succeed, data=data)
+        rig.path.write(request)
+        rig.wait("the answer", lambda: answered.finished)
+        assert not request.error
+        assert rig.path.completed_write == request.number

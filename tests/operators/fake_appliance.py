@@ -19,6 +19,7 @@ from appliance.errors import (
     NeedsConsent,
     SnapshotExists,
     VolumeExists,
+    VolumeNotReady,
 )
 from appliance.event_log import Event, EventLog
 from appliance.loop import Loop
@@ -237,6 +238,12 @@ class FakeAppliance:
 
     def restore(self, name: str, plan: FakePlan) -> Job:
         return self.volumes[name].start("restore")
+
+    async def give_up_restore(self, name: str) -> None:
+        job = self.volumes[name].job
+        if job is None or job.kind != "restore":
+            raise VolumeNotReady(volume=name, state="protected", reason="it owes no restore")
+        job.cancel()
 
     def pause_job(self, name: str, paused: bool) -> None:
         job = self.volumes[name].job

@@ -373,6 +373,23 @@ def test_a_long_timeline_comes_in_parts_and_stands_still(service: RunningService
         assert answer["volume"] == "finance"
 
 
+def test_a_restore_that_has_begun_is_given_up_and_not_cancelled(
+    client: ControlClient, service: RunningService
+) -> None:
+    service.finance.stalled = True
+    arguments = {"volume": "finance"}
+    assert refusal(client, "give-up", **arguments, yes=True).answer.code == "EB303"
+    client.request("restore", {**arguments, "to": "write:7", "yes": True})
+    job = service.finance.job
+    assert job is not None
+    job.must_end = True
+    refused = refusal(client, "job cancel", job=job.number).answer
+    assert (refused.code, refused.exit_code) == ("EB506", 3)
+    assert refusal(client, "give-up", **arguments).answer.code == "EB503"
+    assert client.request("give-up", {**arguments, "yes": True})["volume"] == "finance"
+    assert job.result == "cancelled"
+
+
 def test_protect_and_release(client: ControlClient) -> None:
     answer = client.request("protect", {"volume": "mail", "primary": "a", "secondary": "b"})
     assert answer["job"]["kind"] == "baseline"

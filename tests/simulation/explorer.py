@@ -16,7 +16,7 @@ import numpy as np
 from appliance.cdp.chain import Chain
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import FLUSH, WRITE
-from appliance.cdp.jobs import JobKind
+from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.points import Point, Window
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service
@@ -30,12 +30,17 @@ from appliance.errors import (
     PointOutsideWindow,
     VolumeNotReady,
 )
+from appliance.events import SECONDARY_LOST
 from tests.simulation.findings import Failure, Tally
 from tests.simulation.oracle import Tags, Violation
 from tests.simulation.rig import LifeEnds, ReadRefused, Rig, draw_shape, watched
 
 LIVES = 12
 """Lives in one run, unless told otherwise."""
+
+
+REFUSED_LATE = (NoRoom, PointInGap, PointOutsideWindow)
+"""What a restore is refused with before its first block, if hosts wrote on since its plan."""
 
 
 class RestoreOutgrown(Exception):
@@ -121,13 +126,32 @@ class Explorer:
     def _start(self) -> None:
         rig = self._rig
         without = self._secondary_trouble and self.tally.points and self._rng.random() < 0.08
-        try:
-            rig.start(not without)
-        except VolumeNotReady as error:
-            if error.fields.get("state") != "restoring":
-                raise
+        rig.start(not without)
+        if rig.volume.closed_to_hosts:
+            self._wait_until_open()
+            rig.observe()
+
+    def _wait_until_open(self) -> None:
+        """Nobody is served until the interrupted restore has come to its end."""
+        rig = self._rig
+        for _ in range(8):
+            if rig.volume.service is not Service.ONLINE:
+                raise LifeEnds
+            if not rig.volume.closed_to_hosts:
+                return
+            try:
+                rig.read(0, 1)
+            except ReadRefused:
+                pass
+            else:
+                if rig.volume.closed_to_hosts:
+                    raise Violation("a host reads what is restored by half")
+            self._reattach()
+            rig.pass_time(3)
+        if "full" in dict(rig.volume.alerts()).get(SECONDARY_LOST, ""):
             # In these tiny histories crash upon crash outgrows what a restore left free.
-            raise RestoreOutgrown from error
+            raise RestoreOutgrown
+        raise Violation("an interrupted restore does not come to its end")
 
     def _stop(self) -> None:
         try:
@@ -390,20 +414,58 @@ class Explorer:
                 raise
             return
         allowed, rig.errors_allowed = rig.errors_allowed, True
+        if self._secondary_trouble and rng.random() < 0.3:
+            self._disturb(job)
         rig.wait("a restore", lambda: job.result is not None)
         rig.settle()
         if rig.volume.service is not Service.ONLINE:
             raise LifeEnds
         rig.errors_allowed = allowed
         if job.result != "done":
+            if not rig.volume.closed_to_hosts and isinstance(job.error, REFUSED_LATE):
+                return
             if not self._secondary_trouble:
                 raise Violation(f"the restore of write {number} {job.result}: {job.error}")
-            raise LifeEnds
+            if not self._goes_on():
+                return
         self.tally.restores += 1
         rig.oracle.flush_ends(rig.oracle.flush_begins(), journaled=False)
         content = rig.read(0, rig.sectors)
         if states and not np.array_equal(content, states[0]):
             raise Violation(f"after the restore of write {number} the volume differs from it")
+
+    def _disturb(self, job: Job) -> None:
+        """The secondary makes trouble while a job is at work."""
+        for _ in range(self._rng.randrange(80)):
+            if job.result is None:
+                self._rig.turn()
+        self._rng.choice(
+            [self._secondary_errs, self._secondary_stalls, self._secondary_is_pulled]
+        )()
+
+    def _goes_on(self) -> bool:
+        """After a restore was interrupted: does it come to its end?  Or it is given up."""
+        fate = self._rng.random()
+        if not self._rig.volume.closed_to_hosts or fate < 0.5:
+            raise LifeEnds
+        if fate < 0.65:
+            self._give_up()
+            return False
+        self._wait_until_open()
+        return True
+
+    def _give_up(self) -> None:
+        """A person takes the volume as the interrupted restore has left it."""
+        rig = self._rig
+        assert rig.lifecycle is not None
+        try:
+            rig.finish("giving up", Task(rig.lifecycle.jobs.give_up_restore()))
+        except (DiskFailed, VolumeNotReady) as error:
+            if not self._primary_trouble:
+                raise Violation(f"a restore is not given up: {error}") from error
+            raise LifeEnds from error
+        rig.oracle.restoring = None
+        rig.observe()
 
     def _scan(self) -> None:
         rig = self._rig

@@ -187,7 +187,10 @@ class Rig:
         return self.lifecycle is not None and self.path.journal is journal
 
     def start(self, with_secondary: bool = True) -> None:
-        """Bring the volume into service, and look at all of it as a host does."""
+        """Bring the volume into service, and look at all of it as a host does.
+
+        If an interrupted restore keeps hosts out, that comes once it has ended.
+        """
         self.hosts_in_flight.clear()
         self.background.clear()
         self.errors_allowed = False
@@ -215,7 +218,8 @@ class Rig:
         self.oracle.restoring = None
         self.finish("starting", Task(lifecycle.start(secondary)))
         self.path.ack = self.shape.ack
-        self.observe()
+        if not self.volume.closed_to_hosts:
+            self.observe()
 
     def observe(self) -> None:
         tags = self.read(0, self.sectors)

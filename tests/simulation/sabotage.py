@@ -166,8 +166,11 @@ def _maps_leave_before_the_base_is_whole() -> AbstractContextManager[Any]:
 
 
 def _restore_forgotten() -> AbstractContextManager[Any]:
-    async def not_again(self: VolumeJobs, write: int) -> None:
+    async def not_again(self: VolumeJobs) -> None:
         """Hosts get what the crash left."""
+        history = self._volume.history
+        assert history is not None
+        self._volume.log.restoring, history.chain.restoring = False, None
 
     return patch.object(VolumeJobs, "finish_restore", not_again)
 

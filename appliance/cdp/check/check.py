@@ -188,6 +188,8 @@ class Check:
         report, disk = self._report, side.disk
         if newest.regions:
             report(findings.INTENTS, disk, "intent log", f"{len(newest.regions)} regions")
+        if newest.restoring:
+            report(findings.RESTORE_OWED, disk, "intent log", "its flag is set")
         if bits:
             report(findings.OUT_OF_SYNC, disk, "out-of-sync bitmap", f"{len(bits)} regions")
         return _Log(stable, sorted({*newest.regions, *bits}))

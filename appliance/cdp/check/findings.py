@@ -126,6 +126,12 @@ INTENTS: Final = FindingKind(
 OUT_OF_SYNC: Final = FindingKind(
     "EC205", "note", "These regions are known to differ until a synchronisation has ended."
 )
+RESTORE_OWED: Final = FindingKind(
+    "EC206",
+    "note",
+    "A restore has begun and has not come to its end: part of the primary is as it was at the"
+    " restored moment.  The service keeps hosts out and goes on with it when both disks are there.",
+)
 
 CHECKPOINT_SLOT: Final = FindingKind(
     "EC301",
