@@ -20,11 +20,14 @@ class EbbtideError(Exception):
 
     code: ClassVar[str] = "EB900"
     sentence: ClassVar[str] = "something went wrong: {reason}"
-    remedy: ClassVar[str] = "see the log of cdpd"
+    remedy: str = "see the log of cdpd"
     exit_code: ClassVar[int] = FAILED
 
-    def __init__(self, **fields: object) -> None:
+    def __init__(self, remedy: str | None = None, **fields: object) -> None:
+        """`remedy` is for where more can be said than holds for all of the class."""
         self.fields = fields
+        if remedy is not None:
+            self.remedy = remedy
         super().__init__(self.sentence.format(**fields))
 
 
@@ -48,11 +51,12 @@ class DiskInUse(EbbtideError):
 
 class DiskNotEmpty(EbbtideError):
     """The disk carries something: a file system, a partition table, an md or LVM label, or another
-    volume of Ebbtide.  It is not taken for a role unless it is wiped by explicit word."""
+    volume of Ebbtide.  It is not taken for a role.  A secondary is wiped by explicit word, `--wipe`
+    with its id typed again; a primary never is, nor a disk of a volume that is in service."""
 
     code = "EB103"
     sentence = "disk {disk} is not empty: {reason}"
-    remedy = "choose another disk, or wipe it yourself if you are sure"
+    remedy = "choose another disk, or empty it yourself if you are sure"
     exit_code = REFUSED
 
 

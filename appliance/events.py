@@ -29,6 +29,7 @@ DISK_FENCED: Final = "EV104"
 DISK_REFUSED: Final = "EV105"
 READ_REPAIRED: Final = "EV106"
 READ_LOST: Final = "EV107"
+DISK_WIPED: Final = "EV108"
 VOLUME_ONLINE: Final = "EV201"
 SECONDARY_LOST: Final = "EV202"
 VOLUME_OFFLINE: Final = "EV203"
@@ -95,6 +96,13 @@ KINDS: Final[dict[str, EventKind]] = {
             "disk {disk} is not used: {reason}",
             "The disk carries marks of Ebbtide, but is not the one that its volume expects: a"
             " stale twin, or one that went its own way.  Nothing is guessed; a person chooses.",
+        ),
+        EventKind(
+            DISK_WIPED,
+            "warning",
+            "disk {disk} was wiped; it carried {what}",
+            "A person gave the word, `--wipe` with the disk's id, to make it a secondary.  What it"
+            " carried is destroyed.",
         ),
         EventKind(
             READ_REPAIRED,

@@ -175,8 +175,9 @@ class DirtyRegionLog:
 
     def drop_tracked(self) -> None:
         """Drop the intents of regions that are durably out of sync: the bitmap tells of them."""
-        for region in [region for region in self.active if self.is_tracked(region)]:
-            del self.active[region]
+        for region in list(self.active):
+            if self.is_out_of_sync(region) and not self._is_unwritten(region):
+                del self.active[region]
 
     def write_slot(self, done: Callable[[OSError | None], None]) -> None:
         """Make the active set and the ceiling durable.  One at a time."""
@@ -229,10 +230,6 @@ class DirtyRegionLog:
 
     def is_out_of_sync(self, region: int) -> bool:
         return bool(self._bits[region >> 3] >> (region & 7) & 1)
-
-    def is_tracked(self, region: int) -> bool:
-        """Is it out of sync, durably?"""
-        return self.is_out_of_sync(region) and not self._is_unwritten(region)
 
     def _is_unwritten(self, region: int) -> bool:
         return bool(self._unwritten) and region // REGIONS_PER_PAGE in self._unwritten

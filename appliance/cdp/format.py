@@ -39,7 +39,6 @@ PAGE: Final = 4096
 PRIMARY: Final = 1
 SECONDARY: Final = 2
 
-KNOWN_COMPAT: Final = 0
 KNOWN_RO_COMPAT: Final = 0
 KNOWN_INCOMPAT: Final = 0
 

@@ -34,7 +34,7 @@ from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pair import check_pair
 from appliance.cdp.policies import Policies
-from appliance.cdp.rescue import read_from_secondary
+from appliance.cdp.rescue import Rescue
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Task
@@ -62,7 +62,9 @@ class Lifecycle:
         job_numbers: "count[int]",
     ) -> None:
         self.volume = Volume(primary, found, post, clock, pool, emit)
-        self.volume.rescue = lambda offset, length: read_from_secondary(self.volume, offset, length)
+        rescue = Rescue(self.volume)
+        self.volume.reads.rescue = rescue.read
+        self.volume.reads.elsewhere = rescue.read_past_silence
         self._post = post
         self._clock = clock
         self._pool = pool

@@ -1,6 +1,6 @@
 """When the primary does not give a block: the secondary does, where both are known to agree.
 
-They are, outside the out-of-sync bitmap, once no write to the block is under
+They are, outside the out-of-sync bitmap and of suspect blocks, once no write to the block is under
 way: everything acknowledged is on both.  While the primary still serves, what
 was read is put back on it by an ordered write, under the range's lock, so that
 a drive can map the bad sector away.
@@ -8,57 +8,90 @@ a drive can map the bad sector away.
 
 from appliance import events
 from appliance.cdp import disk_io
-from appliance.cdp.interfaces import BLOCK, READ, WRITE, HostRequest
+from appliance.cdp.extents import extents, intersect
+from appliance.cdp.history import History
+from appliance.cdp.interfaces import BLOCK, READ, SECTOR, WRITE, HostRequest
 from appliance.cdp.memory import Buffer
 from appliance.cdp.point_reader import PointReader
-from appliance.cdp.tasks import Completion
+from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.volume import Volume
 from appliance.errors import DiskFailed, EbbtideError
 
 
-async def read_from_secondary(volume: Volume, offset: int, length: int) -> Buffer | None:
-    """The bytes as the host last wrote them, or None if nobody can say."""
-    path, history = volume.path, volume.history
-    if path is None or history is None:
-        return None
-    first = offset // volume.superblock.region_size
-    last = (offset + length - 1) // volume.superblock.region_size
-    if any(volume.log.is_out_of_sync(region) for region in range(first, last + 1)):
-        return None
-    if not history.chain.baseline_whole:
-        return None
-    if volume.primary.fenced:
-        return await _read(volume, offset, length)
-    await path.lock(offset, length)
-    try:
-        buffer = await _read(volume, offset, length)
-        if buffer is not None:
-            await _put_back(volume, buffer, offset, length)
-        return buffer
-    finally:
-        path.unlock(offset, length)
+class Rescue:
+    """Reads of one volume that its primary does not give."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._newest: tuple[History, int, Task[PointReader]] | None = None
+        """A reader of the newest point, kept as long as nothing was written since."""
+
+    async def read(self, offset: int, length: int) -> Buffer | None:
+        """The bytes as the host last wrote them, or None if nobody can say."""
+        volume = self._volume
+        path = volume.path
+        if path is None or not self._is_in_sync(offset, length):
+            return None
+        if volume.primary.fenced:
+            return await self._read(offset, length)
+        await path.lock(offset, length)
+        try:
+            buffer = await self._read(offset, length)
+            if buffer is not None:
+                await _put_back(volume, buffer, offset, length)
+            return buffer
+        finally:
+            path.unlock(offset, length)
+
+    async def read_past_silence(self, offset: int, length: int) -> Buffer | None:
+        """The same while the primary neither gives it nor fails; None also while a write to it is
+        under way."""
+        path = self._volume.path
+        if path is None or path.writes_to(offset, length) or not self._is_in_sync(offset, length):
+            return None
+        try:
+            return await (await self._newest_reader()).read(offset, length)
+        except EbbtideError:
+            return None  # the primary may give it yet
+
+    def _is_in_sync(self, offset: int, length: int) -> bool:
+        volume = self._volume
+        if volume.history is None or not volume.history.chain.baseline_whole:
+            return False
+        asked = extents([offset // SECTOR], [(offset + length) // SECTOR])
+        if intersect(asked, volume.history.chain.suspects.open):
+            return False
+        first = offset // volume.superblock.region_size
+        last = (offset + length - 1) // volume.superblock.region_size
+        return not any(volume.log.is_out_of_sync(region) for region in range(first, last + 1))
+
+    async def _read(self, offset: int, length: int) -> Buffer | None:
+        volume = self._volume
+        if volume.history is None:
+            return None  # lost since it was looked at
+        try:
+            return await (await self._newest_reader()).read(offset, length)
+        except EbbtideError:
+            volume.emit(events.READ_LOST, volume=volume.name, offset=offset, length=length)
+            return None
+
+    async def _newest_reader(self) -> PointReader:
+        """Made once for all that ask at a time: it may take seconds and a gibibyte."""
+        history = self._volume.history
+        assert history is not None
+        write = history.chain.newest_write
+        kept = self._newest
+        if kept is None or kept[0] is not history or kept[1] != write:
+            kept = self._newest = (history, write, Task(_make_reader(history, write)))
+        try:
+            return await kept[2]
+        except EbbtideError:
+            self._newest = None
+            raise
 
 
-async def _read(volume: Volume, offset: int, length: int) -> Buffer | None:
-    if volume.history is None:
-        return None  # lost since it was looked at
-    try:
-        return await (await _newest(volume)).read(offset, length)
-    except EbbtideError:
-        volume.emit(events.READ_LOST, volume=volume.name, offset=offset, length=length)
-        return None
-
-
-async def _newest(volume: Volume) -> PointReader:
-    """A reader of the newest point, kept as long as nothing was written since."""
-    history = volume.history
-    assert history is not None
-    write = history.chain.newest_write
-    kept = volume.newest_reader
-    if kept is None or kept.pit_map.write != write:
-        kept = history.reader(await history.pit_map(write))
-        volume.newest_reader = kept
-    return kept
+async def _make_reader(history: History, write: int) -> PointReader:
+    return history.reader(await history.pit_map(write))
 
 
 async def _put_back(volume: Volume, good: Buffer, offset: int, length: int) -> None:

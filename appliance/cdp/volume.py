@@ -5,7 +5,7 @@ to the write path.  The two axes of the state are named here and nowhere else;
 the way from one to the next is in `lifecycle`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import Enum
 from errno import EINVAL, EIO, ENOSPC
 
@@ -13,6 +13,7 @@ from appliance.cdp import timeline, views
 from appliance.cdp.commit_group import GROUP_MEMORY
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.history import History
+from appliance.cdp.host_reads import HostReads
 from appliance.cdp.interfaces import (
     DISCARD,
     FLUSH,
@@ -20,17 +21,14 @@ from appliance.cdp.interfaces import (
     ZERO,
     Clock,
     Disk,
-    DiskRequest,
     HostRequest,
     Post,
 )
 from appliance.cdp.jobs import Job
 from appliance.cdp.journal import HEADROOM
-from appliance.cdp.memory import Buffer, BufferPool
-from appliance.cdp.point_reader import PointReader
+from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
 from appliance.cdp.superblock import Superblock
-from appliance.cdp.tasks import Task
 from appliance.cdp.write_path import Mode, WritePath
 from appliance.errors import SnapshotExists, SnapshotNotFound, VolumeNotReady
 
@@ -56,10 +54,6 @@ class Protection(Enum):
     PROTECTED = "protected"
 
 
-async def _no_rescue(_offset: int, _length: int) -> Buffer | None:
-    return None
-
-
 class Volume:
     """See the module.  `sector`, `size` and offsets are bytes."""
 
@@ -81,14 +75,11 @@ class Volume:
         self.primary = primary
         self.secondary: Disk | None = None
         self.history: History | None = None
-        self.rescue: Callable[[int, int], Awaitable[Buffer | None]] = _no_rescue
         self.log = DirtyRegionLog(primary, superblock, pool)
         self.path: WritePath | None = None
         self.service = Service.OFFLINE
         self.closed_to_hosts = False
         """A restore is under way, or was interrupted: what is there is neither old nor new."""
-        self.newest_reader: PointReader | None = None
-        """Of the newest point, kept while the primary cannot be read."""
         self.protection = Protection.NONE
         self.job: Job | None = None
         self.last_job: Job | None = None
@@ -97,8 +88,7 @@ class Volume:
         self.pool = pool
         self.emit = emit
         self._alerts: dict[str, str] = {}
-        self._reads: list[DiskRequest] = []
-        self._reading = 0
+        self.reads = HostReads(primary, post, pool)
 
     def new_write_path(self, next_write: int, next_order: Callable[[], int]) -> WritePath:
         """The path of this volume's writes, numbered from `next_write`."""
@@ -133,11 +123,11 @@ class Volume:
         elif self.closed_to_hosts:
             self._answer(request, EIO)
         elif request.kind == READ and self.primary.fenced and self.history is not None:
-            self.post.post(lambda: self._start_rescue(request))
+            self.reads.read_without_primary(request)
         elif not self._serves or self.path is None:
             self._answer(request, EIO)
         elif request.kind == READ:
-            self._read(request)
+            self.reads.read(request)
         elif request.kind == DISCARD and not self.primary.cheap_zero:
             self._answer(request, 0)
         elif request.kind in (ZERO, DISCARD):
@@ -152,47 +142,6 @@ class Volume:
     def _answer(self, request: HostRequest, error: int) -> None:
         request.error = error
         self.post.post(lambda: request.done(request))
-
-    def _read(self, request: HostRequest) -> None:
-        self._reading += 1
-        request.buffer = buffer = self.pool.get(request.length)
-        if not self._reads:
-            self.post.post(self._submit_reads)
-        self._reads.append(
-            DiskRequest(
-                READ,
-                request.offset,
-                request.length,
-                buffer,
-                0,
-                self._read_done,
-                owner=request,
-            )
-        )
-
-    def _submit_reads(self) -> None:
-        reads, self._reads = self._reads, []
-        self.primary.submit(reads)
-
-    def _read_done(self, leg: DiskRequest) -> None:
-        self._reading -= 1
-        request = leg.owner
-        assert isinstance(request, HostRequest)
-        if leg.error is not None:
-            request.release()
-            self._start_rescue(request)
-            return
-        request.done(request)
-
-    def _start_rescue(self, request: HostRequest) -> None:
-        Task(self._read_elsewhere(request))
-
-    async def _read_elsewhere(self, request: HostRequest) -> None:
-        """The primary does not give it: the secondary does, where the two are in sync."""
-        request.buffer = await self.rescue(request.offset, request.length)
-        if request.buffer is None:
-            request.error = EIO
-        request.done(request)
 
     def _zero(self, request: HostRequest) -> None:
         assert self.path is not None
@@ -242,7 +191,7 @@ class Volume:
     @property
     def busy(self) -> bool:
         """Does a host wait for an answer right now?"""
-        return self._reading > 0 or (self.path is not None and self.path.waiting > 0)
+        return self.reads.busy or (self.path is not None and self.path.waiting > 0)
 
     def alert(self, code: str, text: str | None) -> None:
         """Raise an alert, or take it back with None."""

@@ -578,6 +578,15 @@ class WritePath:
         self._flushes.release_held(False)
         self._locks.refuse_all()
 
+    def writes_to(self, offset: int, length: int) -> bool:
+        """Is a write to any of these bytes under way, on whatever leg?"""
+        starting = [self._starting] if self._starting is not None else []
+        return any(
+            piece.offset < offset + length and offset < piece.offset + piece.length
+            for group in (*self._issued, *starting, *self._gathering.groups)
+            for piece in group.pieces
+        )
+
     def unsettled_regions(self) -> set[int]:
         """Regions of writes that are not complete on both disks."""
         return {region for group in self._issued for region in group.regions(self._region_size)}

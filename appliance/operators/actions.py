@@ -87,7 +87,11 @@ async def protect(request: Request) -> Answer:
     if request.text("primary") == request.text("secondary"):
         raise BadRequest(reason="primary and secondary are the same disk")
     await request.appliance.protect(
-        name, request.text("primary"), request.text("secondary"), request.switch("yes")
+        name,
+        request.text("primary"),
+        request.text("secondary"),
+        consent=request.switch("yes"),
+        wipe=request.optional_text("wipe"),
     )
     job = request.appliance.volumes[name].job
     if job is not None and request.switch("wait"):

@@ -133,10 +133,11 @@ class Appliance(Protocol):
     def volumes(self) -> Mapping[str, Volume]: ...
     def disks(self) -> Sequence[AttachedDisk]: ...
     def protect(
-        self, name: str, primary_id: str, secondary_id: str, consent: bool
+        self, name: str, primary_id: str, secondary_id: str, *, consent: bool, wipe: str | None
     ) -> Awaitable[None]:
         """Over when the volume is in `volumes` and serves hosts; its baseline is a job.
-        Raises NeedsConsent where data on a disk would go."""
+        Raises NeedsConsent where data on a disk would go.  `wipe` names the secondary again:
+        whatever it carries is destroyed."""
         ...
 
     def release(self, name: str) -> Awaitable[None]: ...

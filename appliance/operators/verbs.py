@@ -144,6 +144,13 @@ VERBS: Final[dict[str, Verb]] = {
                 Parameter("volume", "name", "name of the new volume"),
                 Parameter("primary", "text", "id of the disk that hosts use", flag=True),
                 Parameter("secondary", "text", "id of the disk that keeps the past", flag=True),
+                Parameter(
+                    "wipe",
+                    "text",
+                    "the secondary's id again: destroy what that disk carries",
+                    required=False,
+                    flag=True,
+                ),
                 _YES,
                 _WAIT,
             ),

@@ -50,7 +50,7 @@ class Assembly:
         settings: ProtectionSettings,
     ) -> None:
         self.lifecycles: dict[str, Lifecycle] = {}
-        self.views = VolumeExports(self.lifecycles, emit)
+        self.views = VolumeExports(self.lifecycles, self._awaited, emit)
         self.exports = Exports(self.views)
         self._loop = loop
         self._clock = clock
@@ -84,6 +84,26 @@ class Assembly:
         await self._retire(slot, lifecycle, reason)
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
+
+    def _awaited(self) -> dict[str, str]:
+        """The volumes that have a disk here and have not started, and what each waits for."""
+        return {
+            slot.name: f"it waits for its {'secondary' if slot.primary else 'primary'}"
+            for slot in self._slots.values()
+            if slot.lifecycle is None and (slot.primary or slot.secondary)
+        }
+
+    def serves(self, set_id: bytes) -> bool:
+        """Is the volume of this set in service, or about to be?"""
+        slot = self._slots.get(set_id)
+        return slot is not None and (slot.primary is not None or slot.lifecycle is not None)
+
+    def forget(self, bay: Bay) -> None:
+        """A disk that waited alone for its volume, which is not in service, waits no more."""
+        for set_id, slot in list(self._slots.items()):
+            if slot.secondary is bay:
+                assert not self.serves(set_id), "its volume is using it"
+                del self._slots[set_id]
 
     async def _retire(self, slot: Slot, lifecycle: Lifecycle, reason: str) -> None:
         self.views.drop_all(slot.name)

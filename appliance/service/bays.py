@@ -18,7 +18,7 @@ from appliance.cdp.tasks import Completion, Task
 from appliance.drivers.device import open_device
 from appliance.drivers.discovery import FoundDisk
 from appliance.drivers.disk import RawDisk
-from appliance.errors import DiskInUse, DiskNotFound, EbbtideError
+from appliance.errors import DiskFailed, DiskInUse, DiskNotFound, EbbtideError
 from appliance.loop import Loop
 
 HOLD_OFF_SECONDS = 2.0
@@ -39,6 +39,8 @@ class Bay:
     trouble: str = ""
     hold_off: float = HOLD_OFF_SECONDS
     opened_ns: int = 0
+    held_off: bool = False
+    """A look at it is due."""
     probe: Task[None] | None = None
 
     @property
@@ -125,12 +127,15 @@ class Bays:
             bay.trouble = ""
         except EbbtideError as error:
             bay.trouble = str(error)
+            self._hold_off(bay)  # others look at a disk that arrives, too
             return
         try:
             bay.superblock = await superblock.load(disk, self._pool)
         except EbbtideError as error:
             bay.trouble = str(error)
             self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
+            if isinstance(error, DiskFailed):
+                self._hold_off(bay)
         if bay.superblock is None or not bay.attached:
             await self.close(disk)
         else:
@@ -153,6 +158,7 @@ class Bays:
     def own(self, bay: Bay, disk: RawDisk) -> None:
         """The disk is ours, and stays open."""
         bay.disk, bay.opened_ns = disk, self._now_ns()
+        bay.trouble = ""
 
     async def close(self, disk: RawDisk) -> None:
         """Close a disk and wait until the kernel has given everything back."""
@@ -184,12 +190,13 @@ class Bays:
         self._loop.after(delay, lambda: self._probe_again(bay))
 
     def _probe_again(self, bay: Bay) -> None:
+        bay.held_off = False
         if bay.attached and bay.disk is None:
             self.probe(bay)
-            if bay.probe is not None:
-                bay.probe.when_finished(lambda: self._hold_off_again(bay))
 
-    def _hold_off_again(self, bay: Bay) -> None:
-        if bay.attached and bay.disk is None and bay.trouble:
-            self._loop.after(bay.hold_off, lambda: self._probe_again(bay))
-            bay.hold_off = min(LONGEST_HOLD_OFF_SECONDS, 2 * bay.hold_off)
+    def _hold_off(self, bay: Bay) -> None:
+        if bay.held_off:
+            return
+        bay.held_off = True
+        self._loop.after(bay.hold_off, lambda: self._probe_again(bay))
+        bay.hold_off = min(LONGEST_HOLD_OFF_SECONDS, 2 * bay.hold_off)

@@ -12,11 +12,19 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Point
 from appliance.cdp.policies import Ack, Throttle
 from appliance.cdp.restore import RestorePlan
+from appliance.cdp.superblock import Superblock
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Volume
 from appliance.config import ProtectionSettings
 from appliance.drivers.disk import RawDisk
-from appliance.errors import BadRequest, DiskNotEmpty, JobNotFound, VolumeExists
+from appliance.errors import (
+    BadRequest,
+    DiskNotEmpty,
+    FormatTooNew,
+    JobNotFound,
+    NeedsConsent,
+    VolumeExists,
+)
 from appliance.event_log import Event, EventLog
 from appliance.loop import Loop
 from appliance.operators.interfaces import AttachedDisk, View
@@ -79,30 +87,39 @@ class Box:
     def events(self, volume: str | None, after: int, limit: int) -> Sequence[Event]:
         return self._log.events(volume, after, limit)
 
-    async def protect(self, name: str, primary_id: str, secondary_id: str, consent: bool) -> None:
+    async def protect(
+        self, name: str, primary_id: str, secondary_id: str, *, consent: bool, wipe: str | None
+    ) -> None:
         adoption.check_name(name)
         if name in self._assembly.lifecycles:
             raise VolumeExists(volume=name)
         bays = [self.bays.find(primary_id), self.bays.find(secondary_id)]
         if bays[0] is bays[1]:
             raise BadRequest(reason="primary and secondary are the same disk")
+        wiped = wipe is not None and self.bays.find(wipe) is bays[1]
+        if wipe is not None and not wiped:
+            raise BadRequest(reason=f"wipe: {wipe} is not the secondary; no other disk is wiped")
         disks: list[RawDisk] = []
         try:
-            for bay in bays:
-                await self.bays.looked_at(bay)
-                if bay.superblock is not None:
-                    raise DiskNotEmpty(
-                        disk=bay.id, reason=f"it belongs to volume '{bay.superblock.name}'"
-                    )
-                disks.append(await self.bays.open(bay))
+            disks.append(await self._take(bays[0]))
+            remedy = adoption.wiping_remedy(bays[1].id)
+            disks.append(await self._take(bays[1], remedy, wiped))
             primary, secondary = disks
             planned = superblock.plan(name, primary, secondary, self._clock.wall_ns())
-            for disk, ours_from in ((primary, planned.volume_size), (secondary, 0)):
-                await adoption.check_free(self._loop, self.pool, disk, ours_from, consent)
+            loses = [
+                await adoption.check_primary(self._loop, self.pool, primary, planned.volume_size),
+                await adoption.check_secondary(self._loop, self.pool, secondary, wiped),
+            ]
+            if any(loses) and not consent:
+                raise NeedsConsent(consequence="; ".join(filter(None, loses)))
+            if wiped:
+                await self._wipe(secondary)
             await pair.format_pair(primary, secondary, planned, self.pool)
         except BaseException:
             for disk in disks:
                 await self.bays.close(disk)
+            if wiped and bays[1].disk is None:
+                self.bays.probe(bays[1])  # it may be a volume's still
             raise
         for bay, disk, own in zip(bays, disks, (planned, planned.for_peer()), strict=True):
             bay.superblock = own
@@ -117,6 +134,53 @@ class Box:
                 "the history is smaller than the volume: overwriting all of it"
                 " would push out every earlier point",
             )
+
+    async def _take(self, bay: Bay, remedy: str | None = None, wiped: bool = False) -> RawDisk:
+        """Open a disk for a role; DiskNotEmpty, with that remedy, if it is a volume's.
+
+        One that is to be `wiped` is taken from a volume that is not in service.
+        """
+        await self.bays.looked_at(bay)
+        if bay.superblock is not None:
+            self._check_volume(bay.id, bay.superblock, remedy, wiped)
+            self._assembly.forget(bay)
+            disk, bay.disk, bay.superblock = bay.disk, None, None
+            if disk is not None:
+                await self.bays.close(disk)
+        disk = await self.bays.open(bay)
+        try:
+            # One that failed and is held off has been forgotten; its volume has it all the same.
+            await self._check_disk(disk, remedy, wiped)
+        except BaseException:
+            await self.bays.close(disk)
+            raise
+        return disk
+
+    async def _check_disk(self, disk: RawDisk, remedy: str | None, wiped: bool) -> None:
+        try:
+            found = await adoption.volume_of(disk, self.pool)
+        except FormatTooNew:
+            if not wiped:
+                raise
+            return  # it cannot be in service here
+        if found is not None:
+            self._check_volume(disk.identity.id, found, remedy, wiped)
+
+    def _check_volume(self, disk: str, found: Superblock, remedy: str | None, wiped: bool) -> None:
+        reason = f"it belongs to volume '{found.name}'"
+        if self._assembly.serves(found.set_id):
+            reason += ", which is in service"
+            remedy = f"choose another disk, or `cdpctl release {found.name}` first"
+        elif wiped:
+            return
+        raise DiskNotEmpty(disk=disk, reason=reason, remedy=remedy)
+
+    async def _wipe(self, disk: RawDisk) -> None:
+        """By explicit word.  Its volume may have come into service since the disk was taken."""
+        what = await adoption.carried(self._loop, self.pool, disk)
+        await self._check_disk(disk, None, wiped=True)
+        await adoption.make_blank(self._loop, disk)
+        self.emit(events.DISK_WIPED, disk=disk.identity.id, what=what or "nothing known")
 
     async def release(self, name: str) -> None:
         """Hosts are sent away, and both disks lose their superblocks."""

@@ -21,24 +21,42 @@ from appliance.operators.interfaces import View as CreatedView
 class VolumeExports:
     """The `ExportSource` of the appliance."""
 
-    def __init__(self, volumes: Mapping[str, Lifecycle], emit: Emit) -> None:
+    def __init__(
+        self,
+        volumes: Mapping[str, Lifecycle],
+        awaited: Callable[[], Mapping[str, str]],
+        emit: Emit,
+    ) -> None:
+        """`awaited` tells of volumes that have not started yet, and what each waits for."""
         self._volumes = volumes
+        self._awaited = awaited
         self._emit = emit
         self._created: dict[str, View] = {}
 
     # ExportSource
 
     def names(self) -> list[tuple[str, str]]:
-        served = [
-            (name, f"volume, {lifecycle.volume.state}")
-            for name, lifecycle in sorted(self._volumes.items())
-            if lifecycle.volume.service is Service.ONLINE
-        ]
+        states = dict.fromkeys(self._awaited(), Service.OFFLINE.value)
+        states |= {name: lifecycle.volume.state for name, lifecycle in self._volumes.items()}
+        volumes = [(name, f"volume, {state}") for name, state in sorted(states.items())]
         views = [
             (name, f"read-only view of write {view.point.write}")
             for name, view in sorted(self._created.items())
         ]
-        return served + views
+        return volumes + views
+
+    def check(self, name: str) -> None:
+        lifecycle = self._volumes.get(name)
+        if lifecycle is None:
+            reason, state = self._awaited().get(name), Service.OFFLINE.value
+        elif lifecycle.volume.service is not Service.ONLINE:
+            reason, state = "hosts cannot attach now", lifecycle.volume.state
+        elif lifecycle.volume.closed_to_hosts:
+            reason, state = "its restore has not ended", lifecycle.volume.state
+        else:
+            return
+        if reason is not None:
+            raise VolumeNotReady(volume=name, state=state, reason=reason)
 
     def open(self, name: str) -> Completion[Export]:
         return Task(self._open(name))
@@ -47,8 +65,10 @@ class VolumeExports:
         volume_name, at, point = name.partition("@")
         lifecycle = self._volumes.get(volume_name)
         if lifecycle is None:
+            self.check(volume_name)
             raise VolumeNotFound(volume=volume_name)
         if not at:
+            self.check(volume_name)
             return self._volume_export(lifecycle)
         created = self._created.get(name)
         if created is not None:
@@ -59,14 +79,6 @@ class VolumeExports:
 
     def _volume_export(self, lifecycle: Lifecycle) -> Export:
         volume = lifecycle.volume
-        if volume.service is not Service.ONLINE:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="hosts cannot attach now"
-            )
-        if volume.closed_to_hosts:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="its restore has not ended"
-            )
         description = f"volume {volume.name}"
         return Export(volume.name, description, volume, fast_zero=volume.primary.cheap_zero)
 

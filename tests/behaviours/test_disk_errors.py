@@ -1,36 +1,15 @@
 """Sectors that cannot be read or written: what the other disk knows is given, all else is EIO."""
 
 import errno
-from collections.abc import Callable
 
 import pytest
 
 from tests.service.agreement import assert_exact, assert_in_sync, record
-from tests.service.media import Media, PlayedDisk
+from tests.service.media import PlayedDisk
 from tests.service.service_process import MIB, Service
 
 SPOT = 2 * MIB
 """Where sectors go bad."""
-
-
-@pytest.fixture
-def primary(media: Media) -> PlayedDisk:
-    return media.played("primary", 8 * MIB)
-
-
-@pytest.fixture
-def secondary(media: Media) -> PlayedDisk:
-    return media.played("secondary", 64 * MIB)
-
-
-@pytest.fixture
-def service(
-    primary: PlayedDisk, secondary: PlayedDisk, make_service: Callable[..., Service]
-) -> Service:
-    service = make_service("udev")
-    service.start(primary.id, secondary.id)
-    service.protect("finance", primary.id, secondary.id)
-    return service
 
 
 def spoil(disk: PlayedDisk, offset: int, length: int) -> None:

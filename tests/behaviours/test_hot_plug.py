@@ -1,39 +1,13 @@
 """Disks are pulled and put in while hosts write: whatever belongs together finds together."""
 
 import errno
-from collections.abc import Callable
-
-import pytest
 
 from appliance.hosts.nbd import wire
 from tests.service.agreement import assert_exact, assert_in_sync, record
-from tests.service.media import Media, PlayedDisk
+from tests.service.media import PlayedDisk
 from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Recorder
-from tests.service.service_process import MIB, Service
-
-WAIT = 1.0
-"""Seconds that a starting volume waits for its secondary."""
-
-
-@pytest.fixture
-def primary(media: Media) -> PlayedDisk:
-    return media.played("primary", 8 * MIB)
-
-
-@pytest.fixture
-def secondary(media: Media) -> PlayedDisk:
-    return media.played("secondary", 64 * MIB)
-
-
-@pytest.fixture
-def service(
-    primary: PlayedDisk, secondary: PlayedDisk, make_service: Callable[..., Service]
-) -> Service:
-    service = make_service("udev", wait_for_secondary_seconds=WAIT)
-    service.start(primary.id, secondary.id)
-    service.protect("finance", primary.id, secondary.id)
-    return service
+from tests.service.service_process import Service
 
 
 def write_through(client: NbdClient, recorder: Recorder, disk: PlayedDisk) -> None:
@@ -83,14 +57,14 @@ def test_a_secondary_that_comes_later(
     service.stop()
     secondary.pull()
     service.start()
-    service.until_state("finance", "tracking", WAIT + 5)
+    service.until_state("finance", "tracking")
     recorder.begin(service.status("finance")["write_number"], service.contents("finance"))
     with service.connect("finance") as client:
         recorder.write_some(client, 50)
         service.kill()  # what is tracked outlives the service
     tracked = recorder.life
     service.start()
-    service.until_state("finance", "tracking", WAIT + 5)
+    service.until_state("finance", "tracking")
     contents = service.contents("finance")
     recorder.begin(service.status("finance")["write_number"], contents)
     assert contents == tracked.at(tracked.last).tobytes()

@@ -308,7 +308,7 @@ def test_lost_again_while_it_goes_on_it_stays_owed(half: Interrupted) -> None:
 
 def test_hosts_are_not_let_in_to_hear_errors(half: Interrupted) -> None:
     pair = half.pair
-    exports = VolumeExports({"finance": pair.lifecycle}, lambda code, **fields: None)
+    exports = VolumeExports({"finance": pair.lifecycle}, dict, lambda code, **fields: None)
     half.lose_secondary()
     with pytest.raises(VolumeNotReady):
         pair.world.run_until(exports.open("finance"))

@@ -6,27 +6,15 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.service.agreement import record
+from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, tool
 from tests.service.media import Media
 from tests.service.nbd_client import ExportRefusedError
 from tests.service.service_process import BIN, MIB, Service, service_in
-
-REFUSED = 3
-FAILED = 1
-
-
-def tool(*words: object) -> None:
-    """Run a tool that makes something on a disk."""
-    if shutil.which(str(words[0])) is None:
-        pytest.skip(f"needs {words[0]}")
-    subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -37,54 +25,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two blank disks of a service, and the name of the volume that they could be."""
-
-    service: Service
-    volume: str
-    primary: str
-    secondary: str
-
-    def file(self, disk: str) -> Path:
-        return self.service.disks / f"{disk}.img"
-
-    def known(self) -> "Pair":
-        """Once the service has seen them as they are."""
-        self.service.wait_for_disks(self.primary, self.secondary)
-        return self
-
-    def protect(self, **others: object) -> None:
-        arguments = {"volume": self.volume, "primary": self.primary, "secondary": self.secondary}
-        self.service.ask("protect", **(arguments | {"wait": True} | others))
-
-    def refused(self, **others: object) -> tuple[int, str, str]:
-        """How `protect` is refused; whatever the disks carry is as it was."""
-        before = {file: file.read_bytes() for file in map(self.file, self._disks)}
-        arguments = {"volume": self.volume, "primary": self.primary, "secondary": self.secondary}
-        told = self.service.refused("protect", **(arguments | {"yes": True} | others))
-        assert {file: file.read_bytes() for file in before} == before
-        names = {volume["name"] for volume in self.service.ask("status")["volumes"]}
-        assert self.volume not in names
-        return told
-
-    @property
-    def _disks(self) -> tuple[str, str]:
-        return self.primary, self.secondary
-
-
-_numbers = count(1)
-
-
 @pytest.fixture
 def pair(running: Service) -> Iterator[Pair]:
-    """Blank disks, which the service sees once they have a name."""
-    number = next(_numbers)
-    pair = Pair(running, f"volume-{number}", f"alpha-{number}", f"beta-{number}")
-    with ExitStack() as made:
-        for disk, size in ((pair.primary, 8 * MIB), (pair.secondary, 64 * MIB)):
-            running.disk(disk, size)
-            made.callback(pair.file(disk).unlink, missing_ok=True)
+    """Blank disks of it."""
+    with blank_pair(running) as pair:
         yield pair
 
 
@@ -348,6 +292,25 @@ def service(make_service: Callable[..., Service]) -> Service:
         record(service, "finance").write_some(client, 20)
     service.stop()
     return service
+
+
+def test_a_disk_that_was_busy_as_it_arrived_is_looked_at_again(service: Service) -> None:
+    """Others look at a disk that arrives, too, and have it to themselves meanwhile."""
+    file = service.disks / "beta.img"
+    with subprocess.Popen(["flock", str(file), "cat"], stdin=subprocess.PIPE) as holder:
+
+        def is_held() -> bool:
+            tried = subprocess.run(["flock", "--nonblock", str(file), "true"], check=False)
+            return tried.returncode != 0
+
+        while not is_held():
+            assert holder.poll() is None
+        service.start("alpha", "beta")
+        service.wait(lambda: bool(service.ask("status")["volumes"]), "the volume")
+        service.until_state("finance", "tracking")
+        assert holder.stdin is not None
+        holder.stdin.close()
+    service.until_state("finance", "protected")
 
 
 class TestWrongDisk:

@@ -39,10 +39,13 @@ class SimulatedPair:
         secondary_block: int = 512,
         secondary_size: int = SECONDARY_SIZE,
         cheap_zero: bool = True,
+        world: World | None = None,
+        deadline: float = 30.0,
     ) -> None:
+        """`world` is that of another pair, to live beside it; `deadline` in seconds."""
         self.random = random.Random(seed)
         self.pool = BufferPool()
-        self.world = World(seed)
+        self.world = World(seed) if world is None else world
         self.primary = SimulatedDisk(
             self.world,
             Medium(
@@ -52,9 +55,12 @@ class SimulatedPair:
                 cheap_zero=cheap_zero,
                 log_events=False,
             ),
+            deadline_seconds=deadline,
         )
         self.secondary = SimulatedDisk(
-            self.world, Medium("s", secondary_size, logical_block=secondary_block, log_events=False)
+            self.world,
+            Medium("s", secondary_size, logical_block=secondary_block, log_events=False),
+            deadline_seconds=deadline,
         )
         self.superblock = superblock.plan(
             name,
@@ -130,6 +136,13 @@ class SimulatedPair:
 
     def power_cut(self) -> None:
         self._next(self.world.power_cut())
+
+    def restart_beside(self) -> None:
+        """Read both disks anew after a failure, in the same life as others."""
+        self.primary.close()
+        self.secondary.close()
+        self.primary, self.secondary = self.primary.reopen(), self.secondary.reopen()
+        self.start(readable=False)
 
     def _next(self, world: World) -> None:
         self.world = world

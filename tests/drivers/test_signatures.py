@@ -4,8 +4,6 @@ import os
 import shutil
 import struct
 import subprocess
-import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from appliance.drivers.signatures import Signature, first_free_byte, foreign_signatures
 from appliance.errors import DiskFailed
+from tests.drivers.labels import put, put_array, put_gpt, put_lvm_label
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -30,42 +29,8 @@ def disk(tmp_path: Path) -> Path:
     return path
 
 
-def put(disk: Path, offset: int, data: bytes) -> None:
-    with disk.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
 def kinds(signatures: list[Signature]) -> list[tuple[str, int]]:
     return [(signature.kind, signature.offset) for signature in signatures]
-
-
-def protective_mbr(blocks: int) -> bytes:
-    entry = struct.pack("<B3sB3sII", 0, b"\0\2\0", 0xEE, b"\xff\xff\xff", 1, blocks - 1)
-    return bytes(446) + entry + bytes(48) + b"\x55\xaa"
-
-
-def put_gpt(disk: Path, block: int, size: int = SIZE) -> None:
-    """An empty GUID partition table with its backup. (UEFI specification, 5.3)"""
-    last = size // block - 1
-    table = bytes(128 * 128)
-    table_blocks = -(-len(table) // block)
-
-    def header(here: int, twin: int, entries: int) -> bytes:
-        fields = struct.Struct("<8sIIIIQQQQ16sQIII")
-
-        def packed(checksum: int) -> bytes:
-            return fields.pack(
-                b"EFI PART", 0x10000, 92, checksum, 0, here, twin, 2 + table_blocks,
-                last - table_blocks - 1, uuid.UUID(int=7).bytes_le, entries, 128, 128,
-                zlib.crc32(table),
-            )  # fmt: skip
-
-        return packed(zlib.crc32(packed(0)))
-
-    put(disk, 0, protective_mbr(last + 1))
-    put(disk, block, header(1, last, 2))
-    put(disk, last * block, header(last, 1, last - table_blocks))
 
 
 def test_a_blank_disk_carries_nothing(disk: Path) -> None:
@@ -77,7 +42,7 @@ def test_a_blank_disk_carries_nothing(disk: Path) -> None:
 def test_a_gpt_is_found_in_both_places_even_on_an_image_of_other_sectors(
     disk: Path, block: int
 ) -> None:
-    put_gpt(disk, block)
+    put_gpt(disk, block, SIZE)
     found = foreign_signatures(disk, "d")
     assert set(kinds(found)) == {("PMBR", 510), ("gpt", block), ("gpt", SIZE - block)}
     assert first_free_byte(found, SIZE) == SIZE
@@ -85,7 +50,7 @@ def test_a_gpt_is_found_in_both_places_even_on_an_image_of_other_sectors(
 
 @pytest.mark.parametrize("block", [512, 4096])
 def test_a_backup_gpt_alone_is_found(disk: Path, block: int) -> None:
-    put_gpt(disk, block)
+    put_gpt(disk, block, SIZE)
     put(disk, 0, bytes(2 * block))
     assert kinds(foreign_signatures(disk, "d")) == [("gpt", SIZE - block)]
 
@@ -137,13 +102,8 @@ def test_an_xfs_ends_with_its_blocks(disk: Path) -> None:
 
 
 def test_an_array_and_an_lvm_label_claim_the_whole_disk(disk: Path) -> None:
-    label = struct.pack("<8sQII8s", b"LABELONE", 1, 0, 32, b"LVM2 001")
-    label = label.ljust(512, b"\0")
-    checksum = zlib.crc32(label[20:], 0xF597A6CF ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
-    put(disk, 512, label[:16] + struct.pack("<I", checksum) + label[20:])
-    array = struct.pack("<IIII16s", 0xA92B4EFC, 1, 0, 0, b"u" * 16).ljust(128, b"\0")
-    array += struct.pack("<QQQ", 2048, 20000, 8)
-    put(disk, 4096, array.ljust(256, b"\0"))
+    put_lvm_label(disk)
+    put_array(disk, 4096)
     found = foreign_signatures(disk, "d")
     assert {one.kind for one in found} == {"LVM2_member", "linux_raid_member"}
     assert [one.end for one in found] == [None, None]
@@ -154,13 +114,13 @@ def test_layers_of_signatures_are_all_found(disk: Path) -> None:
     if shutil.which("mkfs.ext4") is None:
         pytest.skip("mkfs.ext4 is not installed")
     subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True, capture_output=True)
-    put_gpt(disk, 512)  # into the first 1024 bytes, which ext4 leaves alone
+    put_gpt(disk, 512, SIZE)  # into the first 1024 bytes, which ext4 leaves alone
     found = set(kinds(foreign_signatures(disk, "d")))
     assert {("ext4", 1080), ("gpt", 512), ("gpt", SIZE - 512)} <= found
 
 
 def test_finding_changes_nothing(disk: Path) -> None:
-    put_gpt(disk, 512)
+    put_gpt(disk, 512, SIZE)
     before = disk.read_bytes()
     foreign_signatures(disk, "d")
     assert disk.read_bytes() == before
@@ -186,6 +146,6 @@ def loop_device(request: pytest.FixtureRequest, disk: Path) -> Iterator[str]:
 def test_a_gpt_is_found_on_devices_of_either_sector(
     disk: Path, loop_device: str, block: int
 ) -> None:
-    put_gpt(Path(loop_device), block)
+    put_gpt(Path(loop_device), block, SIZE)
     found = foreign_signatures(Path(loop_device), "d")
     assert {("gpt", block), ("gpt", SIZE - block)} <= set(kinds(found))

@@ -208,7 +208,9 @@ class FakeAppliance:
             for name, label in self.labels.items()
         ]
 
-    async def protect(self, name: str, primary_id: str, secondary_id: str, consent: bool) -> None:
+    async def protect(
+        self, name: str, primary_id: str, secondary_id: str, *, consent: bool, wipe: str | None
+    ) -> None:
         for disk in (primary_id, secondary_id):
             if disk not in self.labels:
                 raise DiskNotFound(disk=disk)
@@ -216,6 +218,8 @@ class FakeAppliance:
             raise VolumeExists(volume=name)
         if primary_id == "b" and not consent:
             raise NeedsConsent(consequence="the ext4 file system on b would be adopted")
+        if wipe is not None and not consent:
+            raise NeedsConsent(consequence=f"what {wipe} carries would be destroyed")
         created = FakeVolume(
             name,
             self.loop,

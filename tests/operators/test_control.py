@@ -405,6 +405,8 @@ def test_protect_refuses(client: ControlClient) -> None:
     client.request("protect", {"volume": "mail", "yes": True, **disks})
     assert refusal(client, "protect", volume="x", primary="a", secondary="a").answer.code == "EB602"
     assert refusal(client, "protect", volume="x", primary="a", secondary="q").answer.code == "EB101"
+    told = refusal(client, "protect", volume="x", primary="a", secondary="b", wipe="b").answer
+    assert (told.code, "b carries" in told.sentence) == ("EB503", True)
 
 
 def test_snapshots(client: ControlClient) -> None:

@@ -189,6 +189,7 @@ class Explorer:
                 (0.2, self._primary_flush_fails),
                 (0.2, self._bad_sector),
                 (0.15, self._primary_write_fails),
+                (0.3, self._primary_stalls),
             ]
         weights = [weight for weight, _ in actions]
         rng.choices([action for _, action in actions], weights)[0]()
@@ -501,6 +502,18 @@ class Explorer:
     def _primary_flush_fails(self) -> None:
         self._rig.errors_allowed = True
         self._rig.primary_medium.fail_next(FLUSH, EIO)
+
+    def _primary_stalls(self) -> None:
+        """Not up to the deadline, but for longer than reads wait for it."""
+        rig, medium = self._rig, self._rig.primary_medium
+        rig.errors_allowed = True  # what one stall leaves over may meet its deadline in the next
+        for _ in range(self._rng.choice([0, 4])):
+            self._burst()
+            self._turns()
+        medium.stall()
+        for _ in range(8):
+            self._read()
+        rig.world.after(0.75 * rig.shape.deadline_seconds, medium.release)
 
     def _bad_sector(self) -> None:
         rig = self._rig

@@ -5,6 +5,12 @@ and `VOLUME@POINT` for a view.  A name is opened once and shared by all its
 connections, so that a point given relative to now means the same to each of
 them; it is closed with the last.
 
+What does not serve now refuses every new connection with a reason, also where
+others still hold it, who go on with what can be had.  It is not on the list:
+clients that list (`qemu-nbd --list`) ask about each name, and give up on all of
+them at the first refusal.  It still counts when a host names none, or such a
+host would be given another volume than the day before.
+
 `disconnect` empties an export and keeps it empty until `admit`: a restore must
 know that no host has anything in flight, and that none comes back too early.
 """
@@ -46,7 +52,11 @@ class ExportSource(Protocol):
     """What the service gives the NBD server."""
 
     def names(self) -> list[tuple[str, str]]:
-        """Name and description of each export that hosts are shown."""
+        """Name and description of each export that there is."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raises an `EbbtideError` if there is an export of that name that does not serve now."""
         ...
 
     def open(self, name: str) -> Completion[Export]:
@@ -92,8 +102,8 @@ class Exports:
         self._emptied: dict[str, list[Completion[None]]] = {}
 
     def names(self) -> list[tuple[str, str]]:
-        """Name and description of each export that hosts are shown."""
-        return self._source.names()
+        """Name and description of each export that hosts are shown: they can connect to it."""
+        return [(name, text) for name, text in self._source.names() if self._is_admitted(name)]
 
     def find(self, name: str, disconnect: Callable[[], None]) -> Completion[Lease]:
         """A hold on the export called `name`; the empty name is the only one there is.
@@ -101,13 +111,13 @@ class Exports:
         Fails with an `EbbtideError` if there is none, or it is closed to hosts.
         """
         found: Completion[Lease] = Completion()
-        names = self.names() if not name else []
+        names = self._source.names() if not name else []
         if len(names) == 1:
             name = names[0][0]
         try:
             if not name:
                 raise VolumeNotFound(volume="'' (name one)")
-            self._check_admitted(name)
+            self.check(name)
         except EbbtideError as error:
             found.fail(error)
             return found
@@ -144,9 +154,18 @@ class Exports:
         entry = self._entries.get(name)
         return len(entry.leases) if entry is not None else 0
 
-    def _check_admitted(self, name: str) -> None:
+    def check(self, name: str) -> None:
+        """Raises an `EbbtideError` if the export is closed to hosts, or does not serve now."""
         if name in self._closed:
             raise VolumeNotReady(volume=name, state="closed to hosts", reason=self._closed[name])
+        self._source.check(name)
+
+    def _is_admitted(self, name: str) -> bool:
+        try:
+            self.check(name)
+        except EbbtideError:
+            return False
+        return True
 
     def _opened(
         self, name: str, entry: _Entry, disconnect: Callable[[], None], found: Completion[Lease]
@@ -162,8 +181,8 @@ class Exports:
         entry.leases[lease] = None
         export.on_open()
         try:
-            self._check_admitted(name)
-        except VolumeNotReady as error:
+            self.check(name)
+        except EbbtideError as error:
             lease.release()
             found.fail(error)
             return

@@ -242,7 +242,13 @@ class Negotiation:
     ) -> None:
         """Get hold of the export, now or later, and go on with `then` or `refuse`."""
         if self.lease is not None and self._lease_name == name:
-            then(self.lease)
+            try:
+                self._exports.check(self.lease.export.name)
+            except EbbtideError as error:
+                self._drop_lease()
+                refuse(error)
+            else:
+                then(self.lease)
             return
         self._drop_lease()
         self.opening = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from appliance.cdp.interfaces import DISCARD, FLUSH, READ, WRITE, ZERO, HostRequest
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.tasks import Completion
-from appliance.errors import VolumeNotFound
+from appliance.errors import VolumeNotFound, VolumeNotReady
 from appliance.hosts.nbd.exports import Export
 
 CHANGES = {WRITE, ZERO, DISCARD}
@@ -113,9 +113,15 @@ class PlayedSource:
         self.opening: list[tuple[str, Completion[Export]]] = []
         self.opened: Counter[str] = Counter()
         self.connected: Counter[str] = Counter()
+        self.not_ready: set[str] = set()
+        """Names that take no new connection."""
 
     def names(self) -> list[tuple[str, str]]:
         return [(name, f"the {name} volume") for name in self.targets]
+
+    def check(self, name: str) -> None:
+        if name in self.not_ready:
+            raise VolumeNotReady(volume=name, state="offline", reason="for now")
 
     def open(self, name: str) -> Completion[Export]:
         completion: Completion[Export] = Completion()

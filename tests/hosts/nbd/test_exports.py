@@ -7,7 +7,7 @@ from appliance.errors import VolumeNotFound, VolumeNotReady
 from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.exports import Exports
 from tests.hosts.nbd.memory_target import MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import PlayedHost, info_or_go, write
+from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, write
 
 
 def nobody() -> None:
@@ -91,6 +91,58 @@ def test_disconnect_catches_a_host_that_only_asked_about_the_export() -> None:
     assert host.session.over
     host.session.close()
     assert done(emptied)
+
+
+def test_a_volume_that_does_not_serve_is_refused_in_every_way() -> None:
+    """Also where others hold it still, and to a host that was told about it before."""
+    source = PlayedSource(("finance", MemoryTarget()))
+    exports = Exports(source)
+    before, asker, late = (PlayedHost(exports) for _ in range(3))
+    before.go("finance")
+    asker.greet()
+    asker.tell(info_or_go(wire.OPTION_INFO, "finance"))
+    assert asker.replies(wire.OPTION_INFO)[-1] == (wire.REPLY_ACK, b"")
+    source.not_ready.add("finance")
+    late.greet()
+    for host in (asker, late):
+        for asked in (wire.OPTION_INFO, wire.OPTION_GO):
+            host.tell(info_or_go(asked, "finance"))
+            ((kind, sentence),) = host.replies(asked)
+            assert kind == wire.REPLY_ERROR_UNKNOWN
+            assert b"finance is offline" in sentence
+        assert host.ask(wire.OPTION_LIST) == [(wire.REPLY_ACK, b"")]
+    assert source.connected["finance"] == exports.connections("finance") == 1
+    assert before.session.reading, "who holds it goes on with what can be had"
+    source.not_ready.clear()
+    for host in (asker, late):
+        host.tell(info_or_go(wire.OPTION_GO, "finance"))
+        assert host.replies(wire.OPTION_GO)[-1] == (wire.REPLY_ACK, b"")
+
+
+def test_the_old_way_to_an_export_that_does_not_serve_ends_the_connection() -> None:
+    source = PlayedSource(("finance", MemoryTarget()))
+    exports = Exports(source)
+    holder, host = PlayedHost(exports), PlayedHost(exports)
+    holder.go("finance")
+    source.not_ready.add("finance")
+    host.greet()
+    host.tell(option(wire.OPTION_EXPORT_NAME, b"finance"))
+    host.settle()
+    assert over(host)
+    assert not host.said
+    assert exports.connections("finance") == 1
+
+
+def test_a_host_that_names_none_is_not_given_another_volume() -> None:
+    source = PlayedSource(("finance", MemoryTarget()), ("mail", MemoryTarget()))
+    source.not_ready.add("finance")
+    exports = Exports(source)
+    assert [name for name, _ in exports.names()] == ["mail"]
+    with pytest.raises(VolumeNotFound, match="name one"):
+        exports.find("", nobody).result()
+    del source.targets["mail"]
+    with pytest.raises(VolumeNotReady, match="finance is offline"):
+        exports.find("", nobody).result()
 
 
 def test_a_host_that_arrives_while_the_export_is_emptied_is_refused() -> None:
