@@ -55,6 +55,7 @@ GAP_OPENED: Final = "EV406"
 VIEW_OPENED: Final = "EV407"
 VIEW_CLOSED: Final = "EV408"
 HISTORY_DAMAGED: Final = "EV409"
+SNAPSHOT_DROPPED: Final = "EV410"
 SUSPECTS: Final = "EV411"
 DIFFERENCES: Final = "EV412"
 SERVICE_STARTED: Final = "EV901"
@@ -242,7 +243,8 @@ KINDS: Final[dict[str, EventKind]] = {
             SNAPSHOT_PINNED,
             "info",
             "{volume}: snapshot {name} is pinned",
-            "The moment is kept when others have to go.",
+            "While history is full, all that is older goes first, and then the moment itself, which"
+            " is told.  A pin keeps a moment longer; it does not keep it for ever.",
         ),
         EventKind(
             SNAPSHOT_UNPINNED,
@@ -279,8 +281,18 @@ KINDS: Final[dict[str, EventKind]] = {
             HISTORY_DAMAGED,
             "error",
             "{volume}: history on disk {disk} is damaged: {reason}",
-            "A piece of the kept past does not match its checksum.  Points that need it answer"
-            " with an error and never with wrong data; others are as good as before.",
+            "A piece of the kept past cannot be read, or does not match its checksum.  Moments"
+            " before it are as good as ever.  What can be taken from the primary is; moments that"
+            " only the lost piece could tell become a gap or answer with an error, and never with"
+            " wrong data.",
+        ),
+        EventKind(
+            SNAPSHOT_DROPPED,
+            "warning",
+            "{volume}: {kind} {name} of write {write} is given up",
+            "History was full, or damaged, and the moment cannot be kept any longer.  A pinned"
+            " snapshot goes only when nothing older than it is left to give up.  A larger secondary"
+            " keeps more.",
         ),
         EventKind(
             SUSPECTS,

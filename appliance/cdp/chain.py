@@ -14,6 +14,7 @@ from appliance.cdp.sync_progress import SyncProgress
 from appliance.errors import PointInGap, PointOutsideWindow, PointSuspect
 
 SKIPPED = "numbers skipped after a crash"
+DAMAGED = "history was damaged"
 
 
 @dataclass(slots=True)
@@ -103,16 +104,17 @@ class Chain:
     def check_restorable(self, write: int, text: str) -> None:
         """PointOutsideWindow or PointInGap unless the point can be restored."""
         newest = self.newest_restorable
+        if self.baseline_whole and write >= self.floor:
+            for gap in self.every_gap():
+                if gap.from_write <= write <= gap.to_write:
+                    raise PointInGap(
+                        point=text,
+                        from_write=gap.from_write,
+                        to_write=gap.to_write,
+                        reason=gap.reason,
+                    )
         if not self.baseline_whole or not self.floor <= write <= newest:
             raise PointOutsideWindow(point=text, oldest=self.floor, newest=newest)
-        for gap in self.every_gap():
-            if gap.from_write <= write <= gap.to_write:
-                raise PointInGap(
-                    point=text,
-                    from_write=gap.from_write,
-                    to_write=gap.to_write,
-                    reason=gap.reason,
-                )
 
     def is_suspect(self, delta_map: DeltaMap) -> bool:
         """May points of the map not match what the host had?"""
@@ -129,12 +131,16 @@ class Chain:
             raise PointSuspect(point=text, from_write=begin, until=until)
 
     def add_gap(self, gap: Gap) -> None:
-        """Note a gap, joined with the one before where they touch."""
+        """Note a gap that reaches as far as any, joined with those that it touches.
+
+        The one that begins first gives its reason.
+        """
         if gap.to_write < gap.from_write:
             return
-        if self.gaps and self.gaps[-1].to_write + 1 >= gap.from_write:
+        while self.gaps and self.gaps[-1].to_write + 1 >= gap.from_write:
             last = self.gaps.pop()
-            gap = Gap(last.from_write, gap.to_write, gap.reason, last.time_ns)
+            first = last if last.from_write <= gap.from_write else gap
+            gap = replace(first, to_write=max(last.to_write, gap.to_write))
         self.gaps.append(gap)
 
     def end_gaps(self) -> None:
@@ -145,17 +151,42 @@ class Chain:
             if last.from_write < newest:
                 self.gaps.append(replace(last, to_write=newest - 1))
 
-    def raise_floor(self, write: int, time_ns: int) -> None:
-        """Points below are given up; a floor in a gap moves to the gap's end."""
+    def lose_from(self, write: int, newest: int, time_ns: int) -> list[Snapshot]:
+        """What was written from here on up to `newest` is not known any more.
+
+        No later point counts before a resync of everything has ended.  Returns
+        the snapshots that are lost with it.
+        """
+        if self.restoring is not None and self.restoring[0] >= write:
+            self.restoring = None
+        if not self.baseline_whole:
+            return []
+        self.incomplete_from = min(self.incomplete_from or write, write)
+        self.add_gap(Gap(write, max(write, newest - 1), DAMAGED, time_ns))
+        return self._drop([s for s in self.snapshots.values() if s.write >= write])
+
+    def raise_floor(self, write: int, time_ns: int) -> list[Snapshot]:
+        """Points below are given up; a floor in a gap moves to the gap's end.
+
+        Returns the snapshots that are given up with them.
+        """
         self.floor = max(self.floor, write)
         self.floor_time = time_ns
         for gap in self.gaps:
             if gap.from_write <= self.floor <= gap.to_write:
-                self.floor = gap.to_write + 1
+                self.floor = self._at_or_behind(gap.to_write + 1)
         self.gaps = [gap for gap in self.gaps if gap.to_write >= self.floor]
         self.suspects = self.suspects.above(self.floor)
-        self.snapshots = {
-            name: snapshot
-            for name, snapshot in self.snapshots.items()
-            if snapshot.write >= self.floor
-        }
+        return self._drop([s for s in self.snapshots.values() if s.write < self.floor])
+
+    def _at_or_behind(self, write: int) -> int:
+        """That write, or the next one of which a map tells: the others were lost in a crash."""
+        for delta_map in self.all_maps:
+            if delta_map.records and delta_map.last_write >= write:
+                return max(write, delta_map.first_write)
+        return write
+
+    def _drop(self, snapshots: list[Snapshot]) -> list[Snapshot]:
+        for snapshot in snapshots:
+            del self.snapshots[snapshot.name]
+        return sorted(snapshots, key=lambda snapshot: snapshot.write)

@@ -39,7 +39,7 @@ from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Ahead, Completion, Task, gather
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, VolumeNotReady
+from appliance.errors import DiskFailed, FormatDamaged, VolumeNotReady
 
 STEP = 1 << 20
 """Bytes that are compared at once."""
@@ -59,8 +59,15 @@ class Comparison:
     """Of one primary with its history, as of the write `write`.  `end` it."""
 
     def __init__(
-        self, primary: Disk, path: WritePath, pool: BufferPool, reader: PointReader, since: Changes
+        self,
+        primary: Disk,
+        path: WritePath,
+        pool: BufferPool,
+        reader: PointReader,
+        since: Changes,
+        is_current: Callable[[], bool],
     ) -> None:
+        """`is_current`: does the history still hold what the reader's PIT map names?"""
         self.write = reader.pit_map.write
         self.since = since
         """The scan delta map, and later the host change delta map: what was written since."""
@@ -70,6 +77,7 @@ class Comparison:
         self._path = path
         self._pool = pool
         self._reader = reader
+        self._is_current = is_current
 
     @classmethod
     async def begin(
@@ -84,7 +92,8 @@ class Comparison:
         except BaseException:
             since.end()
             raise
-        return cls(primary, path, pool, history.reader(pit_map), since)
+        cuts, reader = history.cuts, history.reader(pit_map)
+        return cls(primary, path, pool, reader, since, lambda: history.cuts == cuts)
 
     def end(self) -> None:
         """Idempotent."""
@@ -124,13 +133,13 @@ class Comparison:
     async def _look(self, blocks: Extents) -> Extents:
         """The sectors of some whole blocks that differ now.
 
-        What the secondary does not give differs; what the primary does not
+        What the secondary does not give, or has lost, differs; what the primary does not
         give is noted as `unreadable`.
         """
         try:
             ours, theirs = await self._read_both(blocks)
-        except DiskFailed:
-            if self._primary.fenced or self._reader.disk.fenced:
+        except (DiskFailed, FormatDamaged):
+            if self._primary.fenced or self._reader.disk.fenced or not self._is_current():
                 raise
             if blocks.total > SECTORS:
                 found = EMPTY

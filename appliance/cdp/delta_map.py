@@ -32,7 +32,7 @@ class MapOrder(IntEnum):
     TIME = 1
     """Every write is kept."""
     BLOCK = 2
-    """Only the last version of each block is kept."""
+    """Only the last version of each block is kept; it has an index, and no records."""
 
 
 @dataclass(slots=True)
@@ -102,6 +102,21 @@ class DeltaMap:
         """A copy of the times of its records; the map is in memory."""
         assert self._marks is not None
         return np.frombuffer(bytes(self._marks), MARK_DTYPE)
+
+    def cut(
+        self, entries: int, records: int, last_write: int, payload: int, wall: int, segments: int
+    ) -> list[int]:
+        """Keep only its first records, which fill so many segments; returns the others' segments.
+
+        It is closed and not in memory, and has no whole index.
+        """
+        gone = self.record_segments[segments:] + self.index_segments
+        self.record_segments = self.record_segments[:segments]
+        self.index_segments, self.index_crc, self.indexed = [], 0, False
+        self.entry_count, self.mark_count, self.records = entries, records, records
+        self.payload_bytes, self.closed = payload, wall
+        self.last_write = last_write
+        return gone
 
     def forget(self) -> None:
         """The index is durable: the entries are on disk."""

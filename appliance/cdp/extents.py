@@ -232,7 +232,7 @@ def _append(painted: Painting, count: int, piece: Painting) -> int:
 
 def _paint_window(starts: Sectors, ends: Sectors, rows: Sectors) -> Painting:
     """Paint extents that are sorted by start and row."""
-    return _paint_equal_or_disjoint(starts, ends, rows) or _paint_any(starts, ends, rows)
+    return _paint_equal_or_disjoint(starts, ends, rows) or _paint_tangled(starts, ends, rows)
 
 
 def _paint_equal_or_disjoint(starts: Sectors, ends: Sectors, rows: Sectors) -> Painting | None:
@@ -247,6 +247,25 @@ def _paint_equal_or_disjoint(starts: Sectors, ends: Sectors, rows: Sectors) -> P
         if (ends > covers).any():
             return None
     return Painting(seen, seen_ends, rows[top])
+
+
+def _paint_tangled(starts: Sectors, ends: Sectors, rows: Sectors) -> Painting:
+    """Only extents that meet another one are cut; what lies alone, mostly the most, is seen."""
+    begins = np.empty(len(starts) + 1, bool)
+    begins[0] = begins[-1] = True
+    np.greater_equal(starts[1:], np.maximum.accumulate(ends)[:-1], out=begins[1:-1])
+    alone = begins[:-1] & begins[1:]
+    free = np.flatnonzero(alone)
+    met = np.flatnonzero(~alone)
+    pieces = _paint_any(starts[met], ends[met], rows[met])
+    places = np.searchsorted(pieces.starts, starts[free]) + np.arange(len(free))
+    others = np.ones(len(free) + len(pieces.starts), bool)
+    others[places] = False
+    painted = Painting(*(np.empty(len(others), np.int64) for _ in range(3)))
+    for whole, lone, cut in zip(painted, (starts, ends, rows), pieces, strict=True):
+        whole[places] = lone[free]
+        whole[others] = cut
+    return painted
 
 
 def _paint_any(starts: Sectors, ends: Sectors, rows: Sectors) -> Painting:

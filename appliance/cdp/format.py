@@ -44,6 +44,8 @@ KNOWN_INCOMPAT: Final = 0
 
 ZEROS: Final = 0xFFFF_FFFF_FFFF_FFFF
 """The location of an entry whose data is zeros and lies nowhere."""
+LOST: Final = 0xFFFF_FFFF_FFFF_FFFE
+"""The location of an entry whose data could not be read from either disk when it was folded."""
 NO_SEGMENT: Final = 0xFFFF_FFFF
 
 NUMBER_LIMIT: Final = 1 << 62
@@ -161,7 +163,7 @@ MID_WRITE: Final = 1
 
 Entry = construct.Struct(
     "start" / Int64ul,  # on the primary, in sectors
-    "location" / Int64ul,  # on the secondary, in sectors, or ZEROS
+    "location" / Int64ul,  # on the secondary, in sectors, or ZEROS or LOST
     "write" / Int64ul,
     "length" / Int32ul,  # in sectors
     "crc" / Int32ul,  # of the payload; 0 for zeros

@@ -69,14 +69,7 @@ class Housekeeping:
         assert history is not None
         assert path is not None
         floor = history.chain.floor
-
-        def damaged(reason: str) -> None:
-            disk = history.disk.identity.id
-            volume.emit(events.HISTORY_DAMAGED, volume=volume.name, disk=disk, reason=reason)
-
-        while retention.is_low(history) and await retention.fold(
-            history, volume.primary, damaged, path.settled
-        ):
+        while retention.is_low(history) and await retention.free_some(history, volume.primary):
             self._room_came()
         if history.chain.floor != floor:
             volume.emit(events.WINDOW_SHORTENED, volume=volume.name, write=history.chain.floor)

@@ -191,7 +191,7 @@ class Lifecycle:
             raise FormatDamaged(what=f"superblock of {secondary.identity.id}", reason="no trace")
         check_pair(volume.superblock, theirs, secondary.identity.id)
         history = await recovery.read_history(
-            secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool
+            secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool, volume
         )
         history.next_order = self._orders.rise(history.next_order)
         log = volume.log

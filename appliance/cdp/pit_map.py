@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from appliance.cdp.extents import Extents, Sectors, paint
-from appliance.cdp.format import ENTRY_DTYPE, ZEROS, Rows
+from appliance.cdp.format import ENTRY_DTYPE, LOST, ZEROS, Rows
 
 
 class Piece(NamedTuple):
@@ -37,6 +37,10 @@ class EntryAt(NamedTuple):
     @property
     def is_zeros(self) -> bool:
         return self.location == ZEROS
+
+    @property
+    def is_lost(self) -> bool:
+        return self.location == LOST
 
 
 class PitMap:

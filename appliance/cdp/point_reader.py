@@ -11,8 +11,10 @@ submitted at once.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from appliance.cdp import disk_io
-from appliance.cdp.extents import Extents
+from appliance.cdp.extents import EMPTY, Extents
 from appliance.cdp.format import crc32c
 from appliance.cdp.interfaces import READ, SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
@@ -25,7 +27,8 @@ class PointReader:
     """One point of one volume.  Reads may overlap in time.
 
     `base_write` tells up to which write the base image has taken everything:
-    what the PIT map places in history at or before it now lies in the base.
+    what the PIT map places in history at or before it now lies in the base,
+    but for `base_lost`, which it could not take.
     """
 
     def __init__(
@@ -35,9 +38,11 @@ class PointReader:
         pool: BufferPool,
         pit_map: PitMap,
         base_write: Callable[[], int],
+        base_lost: Callable[[], Extents] = lambda: EMPTY,
     ) -> None:
         self.pit_map = pit_map
         self._base_write = base_write
+        self._base_lost = base_lost
         self.disk = secondary
         self._superblock = superblock
         self.pool = pool
@@ -82,6 +87,10 @@ class PointReader:
         fetches: list[_Fetch] = []
         for piece, at in placed:
             entry = piece.entry
+            if entry is not None and self._is_lost(piece, entry, base_write):
+                raise FormatDamaged(
+                    what=f"primary sector {piece.start}", reason="neither disk has kept its data"
+                )
             if entry is None or entry.write <= base_write:
                 source = self._superblock.base_offset + piece.start * SECTOR
                 fetches.append(_Fetch(source, (piece.end - piece.start) * SECTOR, piece, at, None))
@@ -110,6 +119,15 @@ class PointReader:
             ]
         finally:
             buffer.release()
+
+    def _is_lost(self, piece: Piece, entry: EntryAt, base_write: int) -> bool:
+        if entry.is_lost:
+            return True
+        lost = self._base_lost() if entry.write <= base_write else EMPTY
+        if not lost:
+            return False
+        behind = int(np.searchsorted(lost.ends, piece.start, side="right"))
+        return behind < len(lost.ends) and int(lost.starts[behind]) < piece.end
 
     def _join(self, fetches: "list[_Fetch]") -> tuple[list[tuple[int, int]], list[int]]:
         """Whole blocks around sorted fetches, neighbours as one range; where each lies in them."""

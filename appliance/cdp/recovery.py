@@ -17,7 +17,7 @@ from appliance.cdp.checkpoint import Checkpoints, Tail
 from appliance.cdp.delta_map import MapKind, spans
 from appliance.cdp.dirty_region_log import CEILING_STEP, DirtyRegionLog
 from appliance.cdp.extents import extents
-from appliance.cdp.history import History
+from appliance.cdp.history import History, HistoryOwner
 from appliance.cdp.interfaces import SECTOR, Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Gap
@@ -30,7 +30,12 @@ from appliance.errors import DiskFailed, NoRoom
 
 
 async def read_history(
-    disk: Disk, superblock: Superblock, post: Post, clock: Clock, pool: BufferPool
+    disk: Disk,
+    superblock: Superblock,
+    post: Post,
+    clock: Clock,
+    pool: BufferPool,
+    owner: HistoryOwner,
 ) -> History:
     """Steps 1 and 2; nothing is written yet but the checkpoint of the new epoch."""
     checkpoints = Checkpoints(disk, superblock, pool)
@@ -58,6 +63,7 @@ async def read_history(
         post,
         clock,
         pool,
+        owner,
     )
     history.policies = loaded.policies
     if followed.mid_write:

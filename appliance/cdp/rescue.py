@@ -50,9 +50,10 @@ class Rescue:
         if path is None or path.writes_to(offset, length) or not self._is_in_sync(offset, length):
             return None
         try:
-            return await (await self._newest_reader()).read(offset, length)
+            buffer = await (await self._newest_reader()).read(offset, length)
         except EbbtideError:
             return None  # the primary may give it yet
+        return self._if_still_in_sync(buffer, offset, length)
 
     def _is_in_sync(self, offset: int, length: int) -> bool:
         volume = self._volume
@@ -70,10 +71,18 @@ class Rescue:
         if volume.history is None:
             return None  # lost since it was looked at
         try:
-            return await (await self._newest_reader()).read(offset, length)
+            buffer = await (await self._newest_reader()).read(offset, length)
         except EbbtideError:
             volume.emit(events.READ_LOST, volume=volume.name, offset=offset, length=length)
             return None
+        return self._if_still_in_sync(buffer, offset, length)
+
+    def _if_still_in_sync(self, buffer: Buffer, offset: int, length: int) -> Buffer | None:
+        """The read itself may have brought damage to light."""
+        if self._is_in_sync(offset, length):
+            return buffer
+        buffer.release()
+        return None
 
     async def _newest_reader(self) -> PointReader:
         """Made once for all that ask at a time: it may take seconds and a gibibyte."""

@@ -111,7 +111,7 @@ async def run(
         await _tell_primary(path, log, True)  # again too: to give it up may have failed half-way
         job.phase = "copying"
         job.bytes_total = planned.bytes
-        reader = history.reader(await history.pit_map(point.write))
+        reader = await history.reader_of(point)
         await _write_all(reader, path, planned.extents, job, again)
         job.phase = "flushing"
         await flush_both(path)

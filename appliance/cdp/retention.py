@@ -7,23 +7,38 @@ blocks gathered before they are written; the base is flushed; and only then do
 the maps leave the chain.  After a crash in between, the maps are still there,
 hide the half-written base, and are folded again.
 
-What history has lost to its medium is taken from the primary instead.  If a
-host has written over it since, no point before that write can be told truly
-any more, and the floor moves on to it.
+What history has lost to its medium is taken from the primary instead, if
+nobody has written to it since.  Else nobody knows it any more: a block-ordered
+map says so in place of those that were folded, so that points which need the
+block answer with an error there until a newer version hides it, and its region
+is out of sync, so that the newest point gets one.
+
+A map that a pinned snapshot lies in is folded only when it is the oldest.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
 
 from appliance.cdp import disk_io
-from appliance.cdp.delta_map import DeltaMap, from_write, spans
-from appliance.cdp.extents import EMPTY, Extents, byte_ranges, in_steps, union, widen
-from appliance.cdp.format import PAGE
+from appliance.cdp.delta_map import DeltaMap, MapKind, MapOrder, from_write, spans
+from appliance.cdp.extents import (
+    EMPTY,
+    Extents,
+    byte_ranges,
+    extents,
+    in_steps,
+    subtract,
+    union,
+    widen,
+)
+from appliance.cdp.format import ENTRY_DTYPE, LOST, PAGE
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer
+from appliance.cdp.pit_map import PitMap
+from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Cancelled, Task, gather
 from appliance.errors import DiskFailed, FormatDamaged
 
@@ -39,57 +54,60 @@ def reserve(segment_count: int) -> int:
 
 
 def is_low(history: History) -> bool:
-    """Should the oldest maps be folded?"""
+    """Should segments come free?"""
     count = history.superblock.segment_count
-    segments = history.segments
-    return segments.free + segments.coming < reserve(count) + max(2, count * 4 // 64)
+    return history.segments.free < reserve(count) + max(2, count * 4 // 64)
 
 
-async def fold(
-    history: History,
-    primary: Disk,
-    on_damage: Callable[[str], None],
-    settled: Callable[[int], Awaitable[None]],
-) -> bool:
-    """Fold the oldest maps, until enough segments come free; False if that cannot be done now.
+async def free_some(history: History, primary: Disk) -> bool:
+    """A step on the way to free segments; False if nothing can be done now."""
+    if history.segments.coming:
+        await history.checkpoint()
+        return True
+    return await fold(history, primary)
 
-    `on_damage` is told in words what could not be read; `settled` waits until
-    a write, and all before it, are complete on both disks.
-    """
+
+async def fold(history: History, primary: Disk) -> bool:
+    """Fold the oldest maps, until enough segments come free; False if that cannot be done now."""
     chain = history.chain
     if not chain.maps:
         if chain.present is None or not chain.present.records or history.journal.mid_write:
             return False
         history.journal.close_map()
-    wanted = max(2, history.superblock.segment_count * 2 // 64)
-    oldest: list[DeltaMap] = []
-    for delta_map in chain.settled:
-        if chain.restoring is not None and delta_map.last_write > chain.restoring[0]:
-            break
-        oldest.append(delta_map)
-        wanted -= len(delta_map.segments)
-        if wanted <= 0:
-            break
+    oldest = _oldest(history)
     if not oldest:
         return False
     last = oldest[-1].last_write
+    cuts = history.cuts
+    pit_map = await history.pit_map(last, oldest)
+    reader = history.reader(pit_map)
+    if history.cuts != cuts:
+        return True  # the oldest maps are not what they were: look again
     if not history.clear_holds_below(last):
         return False
-    chain.raise_floor(last, oldest[-1].closed)
+    for snapshot in chain.raise_floor(last, oldest[-1].closed):
+        history.owner.snapshot_dropped(snapshot)
     await history.checkpoint()
+    residue: DeltaMap | None = None
     await history.base_turn.take()
     try:
-        lost = await _copy_into_base(history, oldest, last)
-        if lost:
-            if chain.incomplete_from:
-                return False  # the primary has writes that no map tells of yet
-            on_damage(f"{lost.total * SECTOR} bytes of write {last} or before cannot be read")
-            await _mend(history, primary, lost, last, settled)
+        lost = await _copy_into_base(history, reader, pit_map)
+        if lost and history.cuts == cuts:
+            lost = await _mend(history, primary, pit_map, lost)
+        if lost and history.cuts == cuts:
+            residue = await _residue(history, oldest[-1], lost)
+            if residue is None:
+                return False
     finally:
         history.base_turn.give()
     await disk_io.flush(history.disk)
+    if history.cuts != cuts:
+        if residue is not None:
+            history.segments.release(residue.segments)
+        return True  # what was folded is not what the chain says: once more
+    history.base_lost = lost
     history.base_write = last
-    chain.maps = chain.maps[len(oldest) :]
+    chain.maps = [*([residue] if residue is not None else []), *chain.maps[len(oldest) :]]
     history.segments.release(n for delta_map in oldest for n in delta_map.segments)
     # Two: segments given up by the first are reused once the second is durable.
     await history.checkpoint()
@@ -97,10 +115,27 @@ async def fold(
     return True
 
 
-async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> Extents:
-    """Returns what history does not give any more."""
-    pit_map = await history.pit_map(last, maps)
-    reader = history.reader(pit_map)
+def _oldest(history: History) -> list[DeltaMap]:
+    """The maps to fold next."""
+    chain = history.chain
+    wanted = max(2, history.superblock.segment_count * 2 // 64)
+    pins = [snapshot.write for snapshot in chain.snapshots.values() if snapshot.pinned]
+    oldest: list[DeltaMap] = []
+    for delta_map in chain.settled:
+        if chain.restoring is not None and delta_map.last_write > chain.restoring[0]:
+            break
+        frees = any(behind.records for behind in oldest)  # what tells of lost blocks comes again
+        if frees and any(pin < delta_map.last_write for pin in pins):
+            break
+        oldest.append(delta_map)
+        wanted -= len(delta_map.segments)
+        if wanted <= 0:
+            break
+    return oldest
+
+
+async def _copy_into_base(history: History, reader: PointReader, pit_map: PitMap) -> Extents:
+    """Returns what history does not give any more, in blocks."""
     blocks = widen(pit_map.extents, PAGE // SECTOR)
     running: list[Task[None]] = []
     lost: list[Extents] = []
@@ -111,11 +146,11 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
         except (FormatDamaged, DiskFailed):
             if history.disk.fenced:
                 raise
-            if len(step.starts) == 1:
+            if step.total * SECTOR <= PAGE:
                 lost.append(step)
                 return
-            for at in range(len(step.starts)):
-                await copy(Extents(step.starts[at : at + 1], step.ends[at : at + 1]))
+            for block in in_steps(step, PAGE // SECTOR):
+                await copy(block)
             return
         await _write_base(history, step, buffer)
 
@@ -133,46 +168,90 @@ async def _copy_into_base(history: History, maps: list[DeltaMap], last: int) -> 
     return reduce(union, lost, EMPTY)
 
 
-async def _mend(
-    history: History,
-    primary: Disk,
-    lost: Extents,
-    last: int,
-    settled: Callable[[int], Awaitable[None]],
-) -> None:
-    """Put into the base what the primary holds, and give up the points that this is too new for.
+async def _mend(history: History, primary: Disk, pit_map: PitMap, lost: Extents) -> Extents:
+    """Put into the base what the primary still holds; returns what is lost for good.
 
     Whatever reached the primary before it was read is in a map by then: the
     writes that are looked for afterwards are all that can have changed it.
-    The floor has moved behind them, durably, before the base is touched.
     """
-    for step in in_steps(lost, STEP // SECTOR):
-        buffer = await disk_io.read_ranges(primary, history.pool, byte_ranges(step))
-        try:
-            newest = await _last_write_to(history, step, last)
-            if newest > history.chain.floor:
-                await settled(newest)
-                if not history.clear_holds_below(newest):
-                    raise FormatDamaged(what="history", reason="a point in use cannot be kept")
-                history.chain.raise_floor(newest, history.journal.wall_ns())
-                await history.checkpoint()
-        except BaseException:
-            buffer.release()
+    known = _lost_before(pit_map)
+    fresh = subtract(lost, known)
+    if fresh:
+        size = fresh.total * SECTOR
+        reason = f"{size} bytes of write {pit_map.write} or before cannot be read"
+        history.owner.history_damaged(history.disk.identity.id, reason)
+    gone: list[Extents] = []
+    for block in in_steps(lost, PAGE // SECTOR):
+        # While writes are missing in history, the primary may hold newer data than any map says.
+        held = not history.chain.incomplete_from
+        if not held or not await _take_from_primary(history, primary, pit_map.write, block):
+            gone.append(block)
+    left = reduce(union, gone, EMPTY)
+    doubted = subtract(left, known)
+    if doubted:
+        await history.owner.doubt(doubted)
+    return left
+
+
+def _lost_before(pit_map: PitMap) -> Extents:
+    """What an earlier fold has not found on either disk."""
+    rows = pit_map.rows
+    return extents(*spans(rows[rows["location"] == LOST]))
+
+
+async def _take_from_primary(history: History, primary: Disk, last: int, block: Extents) -> bool:
+    """Copy a block to the base if the primary gives it as it was at write `last`."""
+    try:
+        buffer = await disk_io.read_ranges(primary, history.pool, byte_ranges(block))
+    except DiskFailed:
+        if primary.fenced:
             raise
-        await _write_base(history, step, buffer)
+        return False
+    try:
+        written = await _was_written_after(history, block, last)
+    except BaseException:
+        buffer.release()
+        raise
+    if written:
+        buffer.release()
+        return False
+    await _write_base(history, block, buffer)
+    return True
 
 
-async def _last_write_to(history: History, step: Extents, last: int) -> int:
-    """The newest write behind `last` that touched any of the extents, or `last`."""
-    newest = last
+async def _was_written_after(history: History, block: Extents, last: int) -> bool:
+    """Has any write behind `last` touched it?"""
     for delta_map in history.chain.maps_after(last):
-        rows = from_write(await history.rows(delta_map), last + 1)
-        starts, ends = spans(rows)
-        after = np.searchsorted(step.ends, starts, side="right")
-        hit = (after < len(step.ends)) & (np.append(step.starts, 0)[after] < ends)
-        if hit.any():
-            newest = max(newest, int(rows["write"][hit].max()))
-    return newest
+        starts, ends = spans(from_write(await history.rows(delta_map), last + 1))
+        after = np.searchsorted(block.ends, starts, side="right")
+        if ((after < len(block.ends)) & (np.append(block.starts, 0)[after] < ends)).any():
+            return True
+    return bool(history.chain.incomplete_from)  # or does nobody know, as has just come to light?
+
+
+async def _residue(history: History, folded: DeltaMap, lost: Extents) -> DeltaMap | None:
+    """A map that takes the place of the folded ones, to say what is lost; None without room."""
+    blocks: Sequence[Extents] = list(in_steps(lost, PAGE // SECTOR))
+    rows = np.zeros(sum(len(block.starts) for block in blocks), ENTRY_DTYPE)
+    rows["start"] = np.concatenate([block.starts for block in blocks])
+    rows["length"] = np.concatenate([block.ends - block.starts for block in blocks])
+    rows["location"] = LOST
+    rows["write"] = folded.last_write
+    residue = DeltaMap(
+        id=folded.id,
+        kind=MapKind.HOST,
+        epoch=folded.epoch,
+        first_write=folded.last_write,
+        last_write=folded.last_write,
+        opened=folded.opened,
+        closed=folded.closed,
+        before_crc=0,
+        order=MapOrder.BLOCK,
+        entry_count=len(rows),
+    )
+    residue.forget()
+    stored = await history.store_index(residue, rows.tobytes(), history.segments.take_last)
+    return residue if stored else None
 
 
 async def _write_base(history: History, step: Extents, buffer: Buffer) -> None:

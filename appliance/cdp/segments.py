@@ -4,6 +4,9 @@ A segment belongs to exactly one delta map, to the journal as its successor, or
 to nobody.  What checkpoint *k* gave up is reused only after *k*+1 is durable:
 should slot *k* be lost, the chain is read from the slot before it, whose maps
 must still lie untouched.
+
+The last free one is kept for a fold that has to say what is lost: without it,
+nothing could come free any more.
 """
 
 from collections import deque
@@ -24,8 +27,8 @@ class Segments:
 
     @property
     def free(self) -> int:
-        """Segments that can be taken now."""
-        return len(self._free)
+        """Segments that anybody can take now."""
+        return max(0, len(self._free) - 1)
 
     @property
     def coming(self) -> int:
@@ -34,6 +37,10 @@ class Segments:
 
     def take(self) -> int | None:
         """A free segment, the longest free first; None if there is none."""
+        return self._free.popleft() if self.free else None
+
+    def take_last(self) -> int | None:
+        """The same for a fold, which may take the one that is kept."""
         return self._free.popleft() if self._free else None
 
     def release(self, segments: Iterable[int]) -> None:

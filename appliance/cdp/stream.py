@@ -13,10 +13,11 @@ import numpy as np
 
 from appliance.cdp import disk_io, format
 from appliance.cdp.checkpoint import Tail
-from appliance.cdp.delta_map import DeltaMap, MapKind
+from appliance.cdp.delta_map import DeltaMap, MapKind, MapOrder
 from appliance.cdp.format import (
     ENTRY,
     ENTRY_DTYPE,
+    LOST,
     MARK,
     MID_WRITE,
     NUMBER_LIMIT,
@@ -68,6 +69,23 @@ class Followed:
     """It ends in the middle of a write."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The records of a closed map up to the first that is damaged, or all of them."""
+
+    entries: bytes
+    marks: bytes
+    records: int
+    payload: int
+    last_write: int
+    mid_write: bool
+    """It ends in the middle of a write."""
+    wall: int
+    """When its last record was made."""
+    segments: int
+    """How many of the map's segments these records lie in."""
+
+
 class Stream:
     """Reads the segments of one secondary."""
 
@@ -86,7 +104,7 @@ class Stream:
         mid_write = False
         while segment < self._superblock.segment_count and segment not in seen:
             seen.add(segment)
-            buffer = await self.read_segment(segment)
+            buffer, _ = await self.salvage(segment)
             try:
                 try:
                     header = self.segment_header(buffer.view, segment)
@@ -133,13 +151,32 @@ class Stream:
         if delta_map.indexed:
             try:
                 return await self.load_index(delta_map)
-            except (FormatDamaged, DiskFailed):
-                pass  # the records say the same
+            except (FormatDamaged, DiskFailed) as error:
+                if self._disk.fenced:
+                    raise
+                if delta_map.order is MapOrder.BLOCK:
+                    what = f"the index of delta map {delta_map.id}"
+                    raise FormatDamaged(what=what, reason=str(error)) from error
+        found = await self.prefix(delta_map)
+        if found.records != delta_map.records:
+            raise FormatDamaged(
+                what=f"delta map {delta_map.id}",
+                reason=f"only {found.records} of its {delta_map.records} records can be read",
+            )
+        return found.entries, found.marks
+
+    async def prefix(self, delta_map: DeltaMap) -> Prefix:
+        """What the records of a closed map still tell without a hole.
+
+        DiskFailed only if the disk is gone.
+        """
         entries = bytearray()
         marks = bytearray()
         crc, write, count = delta_map.before_crc, 0, 0
-        for segment in delta_map.record_segments:
-            buffer = await self.read_segment(segment)
+        payload = wall = segments = 0
+        mid_write = False
+        for number, segment in enumerate(delta_map.record_segments):
+            buffer, _ = await self.salvage(segment)
             try:
                 for record in self.records(
                     buffer.view,
@@ -155,14 +192,13 @@ class Stream:
                     entries += record.entries
                     marks += MARK.pack(record.last_write, record.wall, record.clock_epoch)
                     crc, write, count = record.crc, record.last_write, count + 1
+                    payload, wall, segments = payload + record.payload, record.wall, number + 1
+                    mid_write = record.mid_write
             finally:
                 buffer.release()
-        if count != delta_map.records:
-            raise FormatDamaged(
-                what=f"delta map {delta_map.id}",
-                reason=f"only {count} of its {delta_map.records} records can be read",
-            )
-        return bytes(entries), bytes(marks)
+        return Prefix(
+            bytes(entries), bytes(marks), count, payload, write, mid_write, wall, segments
+        )
 
     async def load_index(self, delta_map: DeltaMap) -> tuple[bytes, bytes]:
         """Entries and marks; FormatDamaged unless the index is whole."""
@@ -181,13 +217,43 @@ class Stream:
         entries = bytes(raw[:split])
         begin = self._superblock.history_offset
         end = self._superblock.segment_offset(self._superblock.segment_count)
-        check_rows(self._superblock, as_rows(entries), begin, end, what)
+        lost_too = delta_map.order is MapOrder.BLOCK
+        check_rows(self._superblock, as_rows(entries), begin, end, what, lost_too=lost_too)
         return entries, bytes(raw[split:])
 
     async def read_segment(self, segment: int) -> Buffer:
         """All of a segment; the caller releases it."""
         offset = self._superblock.segment_offset(segment)
         return await disk_io.read(self._disk, self._pool, offset, self._superblock.segment_size)
+
+    async def salvage(self, segment: int) -> tuple[Buffer, dict[int, DiskFailed]]:
+        """All that the disk gives of a segment; the caller releases it.
+
+        Pages that cannot be read are zeros, and named with the reason.
+        DiskFailed only if the disk is gone.
+        """
+        try:
+            return await self.read_segment(segment), {}
+        except DiskFailed:
+            if self._disk.fenced:
+                raise
+        lost: dict[int, DiskFailed] = {}
+        buffer = self._pool.get(self._superblock.segment_size)
+        begin = self._superblock.segment_offset(segment)
+        try:
+            for at in range(0, self._superblock.segment_size, PAGE):
+                try:
+                    raw = await disk_io.read_bytes(self._disk, self._pool, begin + at, PAGE)
+                except DiskFailed as error:
+                    if self._disk.fenced:
+                        raise
+                    lost[at // PAGE] = error
+                    raw = bytes(PAGE)
+                buffer.view[at : at + PAGE] = raw
+        except BaseException:
+            buffer.release()
+            raise
+        return buffer, lost
 
     def segment_header(self, view: memoryview, segment: int) -> "SegmentHeader":
         """FormatDamaged if it cannot be believed."""
@@ -306,16 +372,18 @@ def as_rows(entries: bytes) -> Rows:
     return np.frombuffer(entries, ENTRY_DTYPE)
 
 
-def check_rows(superblock: Superblock, rows: Rows, begin: int, end: int, what: str) -> None:
+def check_rows(
+    superblock: Superblock, rows: Rows, begin: int, end: int, what: str, *, lost_too: bool = False
+) -> None:
     """FormatDamaged unless entries lie on the volume, their data from byte `begin` to `end` of
-    the secondary, and their writes ascend."""
+    the secondary, and their writes ascend; `lost_too`: or their data is lost."""
     volume = superblock.volume_size // SECTOR
     starts, lengths, writes = rows["start"], rows["length"].astype(np.uint64), rows["write"]
     if (lengths == 0).any() or (lengths > volume).any() or (starts > volume - lengths).any():
         raise FormatDamaged(what=what, reason="an entry reaches outside the volume")
     if (writes[1:] < writes[:-1]).any():
         raise FormatDamaged(what=what, reason="its writes are out of order")
-    kept = rows["location"] != ZEROS
+    kept = rows["location"] < LOST if lost_too else rows["location"] != ZEROS
     locations, lengths = rows["location"][kept], lengths[kept]
     first, behind = begin // SECTOR, end // SECTOR
     if (locations < first).any() or (locations > behind).any():

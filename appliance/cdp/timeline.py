@@ -4,7 +4,6 @@ import numpy as np
 
 from appliance.cdp.chain import Chain
 from appliance.cdp.delta_map import DeltaMap
-from appliance.cdp.format import MARK_DTYPE, Rows
 from appliance.cdp.history import History
 from appliance.cdp.points import ByName, ByTime, ByWrite, MapSummary, Point, Window, parse
 from appliance.errors import BadPoint, PointAmbiguous, PointOutsideWindow, SnapshotNotFound
@@ -69,19 +68,12 @@ async def resolve(history: History, text: str, now_ns: int, completed_write: int
     return point
 
 
-async def _marks(history: History, delta_map: DeltaMap) -> Rows:
-    if delta_map.in_memory:
-        return delta_map.marks()
-    _, marks = await history.stream.load(delta_map)
-    return np.frombuffer(marks, MARK_DTYPE)
-
-
 async def _time_of(history: History, write: int) -> int | None:
     for delta_map in history.chain.all_maps:
         if delta_map.records and delta_map.first_write <= write <= delta_map.last_write:
-            marks = await _marks(history, delta_map)
+            marks = await history.marks(delta_map)
             at = int(np.searchsorted(marks["write"], write))
-            return int(marks["wall"][at])
+            return int(marks["wall"][at]) if at < len(marks) else None  # cut just now
     return None
 
 
@@ -100,7 +92,7 @@ async def _at_time(history: History, asked: ByTime, text: str, now_ns: int) -> P
         if not delta_map.records:
             continue
         if delta_map.opened <= asked.wall_ns <= _last_time(delta_map):
-            marks = await _marks(history, delta_map)
+            marks = await history.marks(delta_map)
             for write, wall in zip(marks["write"].tolist(), marks["wall"].tolist(), strict=True):
                 if wall <= asked.wall_ns:
                     before = Point(write, wall, text)

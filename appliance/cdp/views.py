@@ -34,8 +34,7 @@ class View:
     async def open(cls, history: History, point: Point, sector: int, post: Post) -> "View":
         """Make the PIT map and hold the point."""
         history.chain.check_restorable(point.write, point.text)  # since it was resolved
-        pit_map = await history.pit_map(point.write)
-        return cls(history, history.reader(pit_map), point, sector, post)
+        return cls(history, await history.reader_of(point), point, sector, post)
 
     def _give_up(self) -> None:
         self.given_up = True

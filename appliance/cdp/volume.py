@@ -9,15 +9,18 @@ from collections.abc import Callable
 from enum import Enum
 from errno import EINVAL, EIO, ENOSPC
 
+from appliance import events
 from appliance.cdp import timeline, views
 from appliance.cdp.commit_group import GROUP_MEMORY
 from appliance.cdp.dirty_region_log import DirtyRegionLog
+from appliance.cdp.extents import Extents
 from appliance.cdp.history import History
 from appliance.cdp.host_reads import HostReads
 from appliance.cdp.interfaces import (
     DISCARD,
     FLUSH,
     READ,
+    SECTOR,
     ZERO,
     Clock,
     Disk,
@@ -162,6 +165,29 @@ class Volume:
         for at in range(0, request.length, LARGEST_ZERO):
             size = min(LARGEST_ZERO, request.length - at)
             self.path.write(HostRequest(ZERO, request.offset + at, size, done, request.fua))
+
+    # What its history tells of: see `HistoryOwner`
+
+    def history_damaged(self, disk: str, reason: str) -> None:
+        self.emit(events.HISTORY_DAMAGED, volume=self.name, disk=disk, reason=reason)
+
+    def snapshot_dropped(self, snapshot: Snapshot) -> None:
+        self.emit(
+            events.SNAPSHOT_DROPPED,
+            volume=self.name,
+            kind="pinned snapshot" if snapshot.pinned else "snapshot",
+            name=snapshot.name,
+            write=snapshot.write,
+        )
+
+    async def doubt(self, doubted: Extents) -> None:
+        if self.protection is Protection.PROTECTED:
+            self.protection = Protection.SYNCING
+        size = self.superblock.region_size // SECTOR
+        regions: set[int] = set()
+        for start, end in zip(doubted.starts.tolist(), doubted.ends.tolist(), strict=True):
+            regions.update(range(start // size, (end - 1) // size + 1))
+        await self.log.set_out_of_sync(regions)
 
     # What operators see
 

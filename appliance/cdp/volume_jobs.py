@@ -204,6 +204,8 @@ class VolumeJobs:
                 # Not next_write: what has gathered meanwhile is on neither disk.
                 chain.raise_floor(path.completed_write, volume.clock.wall_ns())
                 history.journal.close_map()
+        if volume.log.out_of_sync() or history.chain.incomplete_from:
+            return  # damage came to light just now
         volume.protection = Protection.PROTECTED
         volume.emit(events.VOLUME_PROTECTED, volume=volume.name)
 

@@ -180,7 +180,7 @@ VERBS: Final[dict[str, Verb]] = {
             (
                 _VOLUME,
                 Parameter("name", "name", "name of the snapshot"),
-                Parameter("pin", "switch", "keep it when others have to go", flag=True),
+                Parameter("pin", "switch", "let it go last: once nothing older is kept", flag=True),
                 Parameter("unpin", "switch", "let a pinned one go with the others", flag=True),
                 Parameter("delete", "switch", "forget the name", flag=True),
             ),

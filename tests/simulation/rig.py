@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from appliance import events
 from appliance.cdp import (
     comparison,
     dirty_region_log,
@@ -232,6 +233,9 @@ class Rig:
 
     def _event(self, code: str, **facts: object) -> None:
         self.world.note(f"{code} {facts}")
+        if code == events.HISTORY_DAMAGED:
+            # Media lose only what no flush has covered, and nobody relies on that.
+            raise Violation(f"history is called damaged: {facts['reason']}")
 
     def _is_protected(self) -> bool:
         return self.lifecycle is not None and self.volume.protection.value == "protected"

@@ -159,8 +159,9 @@ def _stale_tails_believed() -> AbstractContextManager[Any]:
 
 
 def _maps_leave_before_the_base_is_whole() -> AbstractContextManager[Any]:
-    async def nothing(*arguments: object) -> None:
+    async def nothing(*arguments: object) -> Extents:
         """The base image stays as it is."""
+        return EMPTY
 
     return patch.object(retention, "_copy_into_base", nothing)
 

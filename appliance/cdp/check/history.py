@@ -131,13 +131,7 @@ class HistoryCheck:
     async def _tail(self, loaded: Loaded) -> None:
         """Follow the journal behind the checkpoint, and look at what lies behind its end."""
         chain = self.chain
-        try:
-            followed = await self._source.stream.follow(loaded.tail, chain.epoch, chain.next_map)
-        except DiskFailed as error:
-            raise_if_gone(self._disk, error)
-            self._tell(findings.BEHIND_TAIL, "journal", error.fields["reason"])
-            self.is_whole = False
-            return
+        followed = await self._source.stream.follow(loaded.tail, chain.epoch, chain.next_map)
         for delta_map in followed.maps:
             self._gather(delta_map.entries())
             self._report.total += len(delta_map.segments) * self._superblock.segment_size
@@ -148,7 +142,10 @@ class HistoryCheck:
             records = sum(delta_map.records for delta_map in followed.maps)
             reason = f"{records} records behind the checkpoint, up to write {chain.newest_write}"
             self._tell(findings.TAIL, "journal", reason)
+        lost_before = self._source.pages_lost
         await self._look_behind(_last_segment(followed.maps, loaded.tail.segment))
+        if self._source.pages_lost > lost_before:
+            self.is_whole = False  # the journal may have gone on there
 
     async def _look_behind(self, segment: int) -> None:
         """Records of this life in the segment where the journal ends, or in its successor."""

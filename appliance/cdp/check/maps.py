@@ -5,11 +5,10 @@ belongs to the map, and only what lies between is named.  Where the records of
 a segment end, the header of the next one tells whether any were lost.
 """
 
-from appliance.cdp import disk_io
 from appliance.cdp.check import findings
 from appliance.cdp.check.findings import FindingKind
 from appliance.cdp.check.report import Report, raise_if_gone
-from appliance.cdp.delta_map import DeltaMap
+from appliance.cdp.delta_map import DeltaMap, MapOrder
 from appliance.cdp.format import ENTRY, PAGE, Rows
 from appliance.cdp.interfaces import SECTOR, Disk
 from appliance.cdp.memory import Buffer, BufferPool
@@ -28,26 +27,16 @@ class SegmentSource:
         self.disk = disk
         self.superblock = superblock
         self.report = report
-        self._pool = pool
+        self.pages_lost = 0
+        """Pages that the disk did not give."""
 
     async def read(self, segment: int, kind: FindingKind) -> Buffer:
         """All of a segment, which the caller releases; what cannot be read is zeros, and told."""
-        size = self.superblock.segment_size
-        self.report.read(size)
-        try:
-            return await self.stream.read_segment(segment)
-        except DiskFailed as error:
-            raise_if_gone(self.disk, error)
-        buffer = self._pool.get(size)
-        begin = self.superblock.segment_offset(segment)
-        for at in range(0, size, PAGE):
-            try:
-                page = await disk_io.read_bytes(self.disk, self._pool, begin + at, PAGE)
-            except DiskFailed as error:
-                raise_if_gone(self.disk, error)
-                page = bytes(PAGE)
-                self.tell(kind, segment, at, PAGE, error.fields["reason"])
-            buffer.view[at : at + PAGE] = page
+        self.report.read(self.superblock.segment_size)
+        buffer, lost = await self.stream.salvage(segment)
+        self.pages_lost += len(lost)
+        for page, error in lost.items():
+            self.tell(kind, segment, page * PAGE, PAGE, error.fields["reason"])
         return buffer
 
     def tell(self, kind: FindingKind, segment: int, at: int, length: int, reason: object) -> None:
@@ -75,6 +64,8 @@ class MapCheck:
 
     async def run(self) -> Rows | None:
         """The entries of the map; None if neither its records nor its index hold them all."""
+        if self._map.order is MapOrder.BLOCK:
+            return await self._run_indexed()
         segments = self._map.record_segments
         for number, segment in enumerate(segments):
             successor = segments[number + 1] if number + 1 < len(segments) else None
@@ -91,6 +82,14 @@ class MapCheck:
                 self._tell(findings.INDEX_CONTRADICTION, "its index differs from its records")
             return as_rows(bytes(self._entries))
         return as_rows(index) if index is not None else None
+
+    async def _run_indexed(self) -> Rows | None:
+        """A block-ordered map has no records."""
+        index = await self._index()
+        if index is None:
+            self._tell(findings.RECORD_COUNT, "its index is all that there was of it")
+            return None
+        return as_rows(index)
 
     def _tell(self, kind: FindingKind, reason: object) -> None:
         self._source.report(kind, self._source.disk, self._name, reason)
