@@ -346,9 +346,9 @@ class VolumeJobs:
             )
         self._giving_up = True
         try:
-            if volume.job is not None:
-                volume.job.cancel()
-                await volume.job.finished
+            if (job := volume.job) is not None:
+                job.cancel()
+                await job.finished
             # Its last writes may be under way; and what hosts read is not undone by a power cut.
             await volume.path.settled(volume.path.next_write - 1)
             await recovery.flush_both(volume.path)
