@@ -47,7 +47,7 @@ class FullScan:
         pace: Pace,
     ) -> None:
         self.first_copy = 0
-        """The first write of the fix-up delta map, or 0 if nothing was copied."""
+        """The first write of the fix-up delta map, or 0 if nothing was copied, in any life."""
         self.unreadable = EMPTY
         self._history = history
         self._scan = scan
@@ -101,19 +101,23 @@ class FullScan:
                 await self._scan_on(comparison)
                 self._enter(Phase.REVISING)
                 found = await comparison.revise(self._compare, self._pace, False, self._differed)
-                following = await self._begin()
+                before, comparison = comparison, await self._begin()
                 # What hosts have written since it was found differs no more.
-                found = subtract(union(self._revised, found), await comparison.since.all())
-                self.unreadable = union(self.unreadable, comparison.unreadable)
-                comparison.end()
-                comparison = following
+                try:
+                    found = subtract(union(self._revised, found), await before.since.all())
+                finally:
+                    before.end()
+                self.unreadable = union(self.unreadable, before.unreadable)
                 self._revised, self._compare = found, EMPTY
                 if scan.cursor >= self._size:
                     break
                 await self._save()
-            self._revised = subtract(self._revised, self._excused())
+            unknown = union(self._excused(), self.unreadable)
             chain = self._history.chain
-            chain.suspects = await walk_back.mark(self._history, self._revised, comparison.write)
+            chain.suspects = await walk_back.mark(
+                self._history, self._revised, unknown, comparison.write
+            )
+            self._revised = subtract(self._revised, unknown)
             if scan.kind is ScanKind.FULL:
                 self._enter(Phase.COPYING)
             await self._save()
@@ -152,13 +156,23 @@ class FullScan:
             intersect(self._compare, whole), self._pace, False, lambda size: None
         )
         self._compare = EMPTY
+        self.first_copy = self._first_copied()
         self._scan.copied = max(0, self._scan.different - self._revised.total * SECTOR)
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
+
+    def _first_copied(self) -> int:
+        """The first write of the fix-up delta maps of earlier lives; behind what was marked."""
+        chain = self._history.chain
+        seen = chain.suspects.open_seen
+        for delta_map in chain.maps:
+            if delta_map.kind is MapKind.FIX_UP and delta_map.first_write > seen:
+                return delta_map.first_write
+        return 0
 
     async def _copy(self, comparison: Comparison) -> None:
         history, job = self._history, self._job
         job.bytes_total += self._scan.different
-        self.first_copy = history.chain.newest_write + 1
+        self.first_copy = self.first_copy or history.chain.newest_write + 1
         history.journal.cut(MapKind.FIX_UP)
         await comparison.copy(self._revised, self._pace, lambda size: job.advance(copied=size))
         await disk_io.flush(history.disk)

@@ -7,9 +7,12 @@ from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp import comparison, full_scan, synchronise
+from appliance.cdp.changes import Changes
 from appliance.cdp.delta_map import MapKind
+from appliance.cdp.extents import EMPTY, Extents, extents
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, PointSuspect
 from tests.cdp.simulated_pair import SimulatedPair, codes
 
@@ -308,3 +311,81 @@ def test_the_fix_up_map_holds_the_copies_and_the_hosts_changes(pair: SimulatedPa
     assert fix_up.kind is MapKind.FIX_UP
     rows = pair.run(history.rows(fix_up))
     assert sorted(rows["start"].tolist()) == [16, 40]
+
+
+@pytest.mark.parametrize("end", ["kill", "power_cut"])
+def test_a_copy_that_two_lives_have_made_ends_every_suspicion(
+    pair: SimulatedPair, end: str
+) -> None:
+    """Even if the first of them has copied everything, but not said so."""
+    spoil(pair, [2, 5, 12])
+    before = pair.volume.write_number
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied == 3 * BLOCK)
+    assert job.result is None
+    getattr(pair, end)()
+    pair.start()
+    last = pair.volume.last_job
+    assert last is not None
+    assert (last.kind, last.result) == ("full", "done")
+    assert figures(last) == (3 * BLOCK, 3 * BLOCK)
+    assert pair.volume.history is not None
+    assert not pair.volume.history.chain.suspects.open
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+    [gap] = pair.volume.gaps()[:1]
+    assert (gap.from_write, gap.to_write) == (before + 1, newest(pair) - 1)
+    point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+    pair.run(pair.lifecycle.jobs.plan_restore(point))
+
+
+def test_a_copy_ends_suspicion_where_no_host_has_ever_written() -> None:
+    """Its first write is the first of all: the last suspect one is write 0."""
+    pair = SimulatedPair(5, secondary_size=2 << 20)
+    size = pair.superblock.volume_size
+    pair.primary.medium.view[:size] = pair.random.randbytes(size)
+    pair.start()
+    spoil(pair, [2, 5])
+    assert figures(synchronised(pair, "full")) == (2 * BLOCK, 2 * BLOCK)
+    history = pair.volume.history
+    assert history is not None
+    assert not history.chain.suspects.open
+    with pytest.raises(PointSuspect):
+        history.chain.check_trusted(0, "write:0")
+    history.chain.check_trusted(newest(pair), "the newest")
+
+
+def test_what_a_scan_could_not_compare_stays_suspect(pair: SimulatedPair) -> None:
+    """Neither a bad sector of the primary nor the dirty region log makes the secondary right."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    history = pair.volume.history
+    assert history is not None
+    before = history.chain.suspects.open.starts.tolist()
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned > 0)
+    pair.run(pair.volume.doubt(extents([4 * 8], [5 * 8])))
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert history.chain.suspects.open.starts.tolist() == before
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+
+
+def test_a_scan_that_is_cancelled_while_it_looks_at_the_hosts_watches_no_longer(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    looks: list[Changes] = []
+
+    async def never_the_second_time(changes: Changes) -> Extents:
+        looks.append(changes)
+        if len(looks) == 2:
+            await Completion[None]()
+        return EMPTY
+
+    mocker.patch.object(Changes, "all", never_the_second_time)
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: len(looks) == 2)
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert pair.volume.history is not None
+    assert not pair.volume.history.journal.watched
