@@ -141,7 +141,7 @@ class ScanExplorer:
             if rng.random() < 0.8:
                 self._ask()
             if way != "stop" and rig.fuse < 0:
-                rig.fuse = rng.randrange(1, rng.choice([30, 120, 400]))
+                rig.fuse = rng.randrange(1, rng.choice([30, 120, 300]))
             while way != "stop" or rng.random() > 0.03:
                 self._act()
             rig.settle()
@@ -315,10 +315,9 @@ class ScanExplorer:
         if kind == "resync":
             rig.lifecycle.jobs.synchronise("resync")
             return
-        rig.settle()
-        history = rig.volume.history
-        if history is None:
-            return
+        history = self._quiet()
+        if history is None or history.chain.scan is not None or rig.volume.job is not None:
+            return  # a scan that is owed would come back if this one were not noted
         found = self._content(self._newest(history))
         if found is None or rig.volume.job is not None:
             return
@@ -466,6 +465,18 @@ class ScanExplorer:
         for spoil in asked.wrong:
             spoil.found |= self._is_sure(asked, spoil)
 
+    def _quiet(self) -> History | None:
+        """The history once it has taken all that hosts have written."""
+        rig = self._rig
+        rig.settle()
+        history = rig.volume.history
+
+        def caught_up() -> bool:
+            return rig.path.completed_write >= rig.path.next_write - 1
+
+        rig.wait("the journal", lambda: rig.volume.history is not history or caught_up())
+        return rig.volume.history
+
     def _newest(self, history: History) -> int:
         """The newest point of which both disks hold everything."""
         return min(history.chain.newest_write, self._rig.path.completed_write)
@@ -509,23 +520,14 @@ class ScanExplorer:
     def _newest_holds(self) -> None:
         """The newest point is the primary, but for what was changed behind our back."""
         rig = self._rig
-        rig.settle()
-        if rig.volume.protection is not Protection.PROTECTED:
-            return
-        history = rig.volume.history
-        assert history is not None
-        rig.wait("the journal", lambda: rig.volume.history is not history or self._caught_up())
-        if rig.volume.history is not history:
+        history = self._quiet()
+        if history is None or rig.volume.protection is not Protection.PROTECTED:
             return
         found = self._content(history.chain.newest_write)
         if found is None or rig.volume.protection is not Protection.PROTECTED:
             return
         content = rig.read(0, rig.sectors)
         self._only_spoils("the newest point", found, content)
-
-    def _caught_up(self) -> bool:
-        path = self._rig.path
-        return path.completed_write >= path.next_write - 1
 
     def _only_spoils(self, what: str, found: Tags, truth: Tags) -> dict[int, Spoil]:
         wrong = self._spoils.seen_in(found)
