@@ -71,6 +71,8 @@ class Asked:
     job: Job | None
     wrong: list[Spoil]
     """What the newest point answered wrong with when it began."""
+    newest: int
+    """That point."""
     lost: set[int]
     """Blocks that it did not answer at all."""
     spoils: int
@@ -138,6 +140,9 @@ class ScanExplorer:
             self._newest_holds()
             for _ in range(rng.randrange(4)):
                 rng.choice([self._burst, self._burst, self._spoil, self._close_map])()
+            if rng.random() < 0.2:
+                for action in (self._spoil, self._spoil, self._ask, self._to_the_end, self._judge):
+                    action()
             if rng.random() < 0.8:
                 self._ask()
             if way != "stop" and rig.fuse < 0:
@@ -318,7 +323,8 @@ class ScanExplorer:
         history = self._quiet()
         if history is None or history.chain.scan is not None or rig.volume.job is not None:
             return  # a scan that is owed would come back if this one were not noted
-        found = self._content(self._newest(history))
+        newest = self._newest(history)
+        found = self._content(newest)
         if found is None or rig.volume.job is not None:
             return
         wrong = list(self._spoils.seen_in(found).values())
@@ -328,7 +334,7 @@ class ScanExplorer:
         except VolumeNotReady:
             return
         lost = blocks(np.flatnonzero(found == LOST).tolist())
-        self._asked = Asked(scan, job, wrong, lost, self._spoils.count, rig.damages)
+        self._asked = Asked(scan, job, wrong, newest, lost, self._spoils.count, rig.damages)
 
     def _hold(self) -> None:
         job = self._rig.volume.job
@@ -353,7 +359,7 @@ class ScanExplorer:
         job.go_on()
         busy = rng.random() < 0.5
         while job.result is None and rig.volume.history is not None:
-            if busy and rng.random() < 0.1:
+            if busy and rng.random() < 0.04:
                 self._burst()
             rig.turn()
 
@@ -464,6 +470,10 @@ class ScanExplorer:
             raise Violation("after a full scan blocks are suspect for the newest point")
         for spoil in asked.wrong:
             spoil.found |= self._is_sure(asked, spoil)
+        if asked.wrong:
+            between = rig.oracle.numbers(asked.newest + 1, self._newest(history))
+            for number in between[:: max(1, len(between) // 3)]:
+                self._look_at(history, number)
 
     def _quiet(self) -> History | None:
         """The history once it has taken all that hosts have written."""
@@ -548,8 +558,11 @@ class ScanExplorer:
         chain = history.chain
         rig.oracle.forget_below(chain.floor)
         known = rig.oracle.numbers(window.oldest_write, window.newest_write)
-        number = rng.choice(known) if known else window.newest_write
-        if number > rig.path.completed_write:
+        self._look_at(history, rng.choice(known) if known else window.newest_write)
+
+    def _look_at(self, history: History, number: int) -> None:
+        rig, chain = self._rig, history.chain
+        if rig.volume.history is not history or number > rig.path.completed_write:
             return
         states = rig.oracle.at(number)
         found = self._content(number)
