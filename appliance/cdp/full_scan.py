@@ -113,11 +113,13 @@ class FullScan:
                     break
                 await self._save()
             unknown = union(self._excused(), self.unreadable)
+            self._revised = subtract(self._revised, unknown)
+            # What hosts write from then on hides whether it was right.
+            unknown = union(unknown, await comparison.since.all())
             chain = self._history.chain
             chain.suspects = await walk_back.mark(
                 self._history, self._revised, unknown, comparison.write
             )
-            self._revised = subtract(self._revised, unknown)
             if scan.kind is ScanKind.FULL:
                 self._enter(Phase.COPYING)
             await self._save()
@@ -144,6 +146,8 @@ class FullScan:
 
     def _differed(self, size: int) -> None:
         self._scan.different += size
+        if self._scan.kind is ScanKind.FULL:
+            self._job.bytes_total += size  # it will be copied, too
         self._job.advance(different=size)
 
     # Copying it
@@ -158,6 +162,7 @@ class FullScan:
         self._compare = EMPTY
         self.first_copy = self._first_copied()
         self._scan.copied = max(0, self._scan.different - self._revised.total * SECTOR)
+        self._job.bytes_total += self._scan.different
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
 
     def _first_copied(self) -> int:
@@ -171,7 +176,6 @@ class FullScan:
 
     async def _copy(self, comparison: Comparison) -> None:
         history, job = self._history, self._job
-        job.bytes_total += self._scan.different
         self.first_copy = self.first_copy or history.chain.newest_write + 1
         history.journal.cut(MapKind.FIX_UP)
         await comparison.copy(self._revised, self._pace, lambda size: job.advance(copied=size))

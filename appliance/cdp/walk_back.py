@@ -16,7 +16,7 @@ async def mark(history: History, revised: Extents, unknown: Extents, write: int)
 
     An open suspicion ends with the map that wrote the block since it was seen;
     it is cleared where the block is right and was not written.  Of `unknown`
-    the scan could not tell: what is suspect there stays so, and nothing becomes it.
+    the scan cannot tell: what it has not found different there stays suspect.
     """
     chain = history.chain
     marked = Suspects()
@@ -36,7 +36,7 @@ async def mark(history: History, revised: Extents, unknown: Extents, write: int)
             old._replace(blocks=again, seen_write=write),
             old._replace(blocks=intersect(subtract(left, again), unknown)),
         )
-    left = subtract(subtract(revised, unknown), marked.open)
+    left = subtract(revised, marked.open)
     for delta_map in reversed(chain.maps_up_to(write)):
         if not left:
             break

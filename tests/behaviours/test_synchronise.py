@@ -1,6 +1,7 @@
 """Synchronisation as claimed: what was changed behind our back is found, told and mended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from pytest_mock import MockerFixture
@@ -12,6 +13,7 @@ from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import EMPTY, Extents, extents
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, PointSuspect
 from tests.cdp.simulated_pair import SimulatedPair, codes
@@ -371,6 +373,28 @@ def test_what_a_scan_could_not_compare_stays_suspect(pair: SimulatedPair) -> Non
     assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
 
 
+@pytest.mark.parametrize("steps", range(8, 24))
+def test_a_host_that_writes_over_a_suspect_block_does_not_make_its_past_right(
+    pair: SimulatedPair, steps: int
+) -> None:
+    """Whenever in the scan it does: the secondary is as wrong as ever for the points before."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned >= 18 * BLOCK)
+    for _ in range(steps):
+        pair.world.step()
+    number = pair.write(12 * BLOCK, pair.random.randbytes(BLOCK))
+    pair.world.run_until(job.finished)
+    synchronised(pair, "verify")
+    chain = pair.volume.require_history().chain
+    for write in (0, number - 1):
+        with pytest.raises(PointSuspect):
+            chain.check_trusted(write, f"write:{write}")
+    suspect = {row["start"] for row in chain.suspects.rows if row["from_write"] == 0}
+    assert 12 * 8 in suspect
+
+
 def test_a_scan_that_is_cancelled_while_it_looks_at_the_hosts_watches_no_longer(
     pair: SimulatedPair, mocker: MockerFixture
 ) -> None:
@@ -389,3 +413,45 @@ def test_a_scan_that_is_cancelled_while_it_looks_at_the_hosts_watches_no_longer(
     pair.world.run_until(job.finished)
     assert pair.volume.history is not None
     assert not pair.volume.history.journal.watched
+
+
+@pytest.mark.parametrize("kind", ["full", "verify", "resync"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_progress_is_honest_while_the_work_grows(
+    pair: SimulatedPair, kind: JobKind, busy: bool
+) -> None:
+    """It only grows, is never more than all, and in the end it is all."""
+    spoil(pair, [2, 5, 6, 12, 20])
+    if kind == "resync":
+        pair.run(pair.volume.log.set_out_of_sync([0, 1, 4]))
+    job = start(pair, kind)
+    done = total = 0
+    while job.result is None:
+        assert done <= job.bytes_done <= job.bytes_total or not job.bytes_total
+        assert total <= job.bytes_total
+        assert (job.eta_seconds() or 0) >= 0
+        done, total = job.bytes_done, job.bytes_total
+        if busy:
+            pair.write(pair.random.choice([2, 9, 20]) * BLOCK, pair.random.randbytes(SECTOR))
+        pair.world.step()
+    assert job.result == "done"
+    assert job.bytes_total == job.bytes_done or busy
+    assert job.bytes_total >= job.bytes_different
+
+
+def test_the_throttle_and_what_it_holds_survive_a_restart(pair: SimulatedPair) -> None:
+    slow = Throttle(1, 1)
+    policies = replace(pair.lifecycle.volume.require_history().policies, throttle=slow)
+    pair.run(pair.lifecycle.set_policies(policies))
+    pair.power_cut()
+    pair.start()
+    history = pair.volume.require_history()
+    assert history.policies.throttle == slow
+    began = pair.world.clock.monotonic_ns()
+    synchronised(pair, "verify")
+    seconds = (pair.world.clock.monotonic_ns() - began) / 1e9
+    assert seconds >= 0.9 * pair.volume.size / MIB - 2 * comparison.STEP / MIB
+    history.policies = replace(policies, throttle=Throttle(16, 0))
+    began = pair.world.clock.monotonic_ns()
+    synchronised(pair, "verify")
+    assert (pair.world.clock.monotonic_ns() - began) / 1e9 < seconds / 5
