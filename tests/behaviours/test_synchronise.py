@@ -10,9 +10,11 @@ from appliance import events
 from appliance.cdp import comparison, full_scan, synchronise
 from appliance.cdp.changes import Changes
 from appliance.cdp.delta_map import MapKind
-from appliance.cdp.extents import EMPTY, Extents, extents
+from appliance.cdp.extents import EMPTY, Extents, byte_ranges, extents, subtract, union
+from appliance.cdp.full_scan import FullScan
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.pit_map import PitMap
 from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, PointSuspect
@@ -455,3 +457,51 @@ def test_the_throttle_and_what_it_holds_survive_a_restart(pair: SimulatedPair) -
     began = pair.world.clock.monotonic_ns()
     synchronised(pair, "verify")
     assert (pair.world.clock.monotonic_ns() - began) / 1e9 < seconds / 5
+
+
+def test_the_maps_of_a_synchronisation_by_name(pair: SimulatedPair, mocker: MockerFixture) -> None:
+    """Claim 10: fix-up is revised compare and host change, merged, and the host's data wins."""
+    scans: list[FullScan] = []
+    run = FullScan.run
+
+    async def noted(scan: FullScan) -> None:
+        scans.append(scan)
+        await run(scan)
+
+    mocker.patch.object(FullScan, "run", noted)
+    spoil(pair, [2, 5, 6, 12, 20])
+    written: dict[int, tuple[int, int]] = {}
+    job = start(pair, "full")
+    while job.result is None:
+        if job.phase == "copying" and job.bytes_copied < 4 * BLOCK:
+            block = pair.random.choice([2, 6, 9, 12, 20])
+            offset = block * BLOCK + pair.random.randrange(7) * SECTOR
+            length = pair.random.choice([1, 2]) * SECTOR
+            written[pair.write(offset, pair.random.randbytes(length))] = (offset, length)
+        pair.world.step()
+    [scan] = scans
+    revised, host_change = scan.revised, scan.host_change
+    assert host_change is not None
+    history = pair.volume.require_history()
+    fix_ups = [m for m in history.chain.maps if m.kind is MapKind.FIX_UP]
+    rows = [pair.run(history.rows(m)) for m in fix_ups]
+    fix_up = PitMap(fix_ups[-1].last_write, rows)
+    ranges = [written[number] for number in written if number >= fix_ups[0].first_write]
+    hosts = extents(
+        [offset // SECTOR for offset, _ in ranges],
+        [(offset + length) // SECTOR for offset, length in ranges],
+    )
+    assert subtract(hosts, revised), "hosts wrote elsewhere, too"
+    covered = extents(*fix_up.extents)
+    assert str(union(revised, hosts)) == str(covered)
+    assert not subtract(hosts, pair.run(host_change.all()))
+    assert str(revised) == "16+8 40+16 96+8 160+8 (4 extents, 40 sectors)"
+    assert str(scan.scan_map) == "(0 extents, 0 sectors)"
+    assert str(fix_up) == f"PIT map of write {fix_up.write}: {covered} above the base"
+    assert str(fix_ups[0]).startswith(f"fix-up delta map {fix_ups[0].id}: closed, writes 8 to ")
+    newest = pair.run(history.reader(fix_up).read_extents(covered))
+    ours = pair.read(pair.volume)
+    assert bytes(newest.view[: covered.total * SECTOR]) == b"".join(
+        ours[offset : offset + length] for offset, length in byte_ranges(covered)
+    )
+    newest.release()
