@@ -158,6 +158,7 @@ class VolumeJobs:
         except Cancelled:
             if job.stopped == "cancelled":
                 history.chain.scan = None  # nobody wants it any more
+                history.journal.cut(MapKind.HOST)
                 await history.checkpoint()
             raise
         finally:

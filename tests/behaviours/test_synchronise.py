@@ -252,6 +252,23 @@ def test_a_cancelled_scan_is_over_for_good(pair: SimulatedPair) -> None:
     assert pair.volume.job is None
 
 
+def test_after_a_cancelled_copy_hosts_write_maps_of_their_own(pair: SimulatedPair) -> None:
+    spoil(pair, [2, 5, 12, 20])
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied > 0)
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    pair.write(0, pair.random.randbytes(BLOCK))
+    assert pair.volume.maps()[-1].kind == "host"
+    assert pair.volume.maps()[-2].kind == "fix_up"
+    assert suspects(pair)[-1][1] == newest(pair), "what was copied by half is trusted by nobody"
+    assert figures(synchronised(pair, "full"))[0] < 4 * BLOCK
+    point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+    pair.run(pair.lifecycle.jobs.plan_restore(point))
+    assert pair.point(point.text) == pair.read(pair.volume)
+
+
 def test_no_false_alarm_under_writes_that_hit_what_is_compared(pair: SimulatedPair) -> None:
     """Whole and half blocks, in front of the scan, behind it and right under it."""
     spoil(pair, [20])
