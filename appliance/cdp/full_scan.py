@@ -171,8 +171,9 @@ class FullScan:
         self.revised = await comparison.revise(
             intersect(self.compare, whole), self._pace, False, lambda size: None
         )
+        if self.compare:
+            self.first_copy = self._first_copied()
         self.compare = EMPTY
-        self.first_copy = self._first_copied()
         self._scan.copied = max(0, self._scan.different - self.revised.total * SECTOR)
         self._job.bytes_total += self._scan.different
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
