@@ -144,7 +144,9 @@ class Promises:
         left = [s for s in asked.wrong if still.get(s.sector) is s]
         if left and not rig.volume.log.out_of_sync():
             raise Violation(f"a full scan has left sector {left[0].sector} wrong")
-        if history.chain.suspects.open and not rig.volume.log.out_of_sync():
+        # Where a fold has lost blocks meanwhile, suspicion stays for the scan behind the resync.
+        told = rig.damages == asked.damages and not rig.volume.log.out_of_sync()
+        if told and history.chain.suspects.open:
             raise Violation("after a full scan blocks are suspect for the newest point")
         for spoil in asked.wrong:
             spoil.found |= self._is_sure(asked, spoil)
