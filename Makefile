@@ -15,9 +15,10 @@ test:
 bench:
 	$(PYTHON) -m bench
 
-# Simulated power cuts for SECONDS seconds.
+# Simulated power cuts for SECONDS seconds: in all that happens, and then in synchronisations.
 soak:
 	$(PYTHON) -m tests.soak --seconds $(SECONDS)
+	$(PYTHON) -m tests.soak --seconds $(SECONDS) --scans
 
 lint:
 	.venv/bin/ruff format --check .

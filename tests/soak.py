@@ -14,23 +14,35 @@ from multiprocessing import Queue
 
 from tests.simulation.explorer import LIVES, Explorer
 from tests.simulation.findings import Failure, Tally
+from tests.simulation.scans import ScanExplorer
 
 Report = tuple[int, Tally, Failure | None] | None
 
 
-def _work(
-    seeds: range, lives: int, story: bool, end: float, go_on: bool, found: "Queue[Report]"
-) -> None:
+def _work(wanted: argparse.Namespace, seeds: range, end: float, found: "Queue[Report]") -> None:
     """One process: its seeds, until the time is over; the last report has no seed."""
+    lives, go_on = wanted.lives, wanted.go_on
     for seed in seeds:
         if time.monotonic() > end:
             break
-        explorer = Explorer(seed, story)
+        kind = ScanExplorer if wanted.scans else Explorer
+        explorer = kind(seed, wanted.story)
         failure = explorer.run(lives)
         found.put((seed, explorer.tally, failure))
         if failure is not None and not go_on:
             break
     found.put(None)
+
+
+def _scans(total: Tally) -> str:
+    """What there is to tell of synchronisations, in lines of its own."""
+    if not total.phases:
+        return ""
+    phases = ", ".join(f"{phase} {count}" for phase, count in sorted(total.phases.items()))
+    return (
+        f"{total.scans} scans judged, {total.spoils} sectors changed behind our back\n"
+        f"cuts and kills by phase: {phases}\n"
+    )
 
 
 def main() -> int:
@@ -39,6 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first of the seeds")
     parser.add_argument("--runs", type=int, help="how many seeds, unless the time is over before")
     parser.add_argument("--lives", type=int, default=LIVES, help="of each seed")
+    parser.add_argument("--scans", action="store_true", help="lives of synchronisations")
     parser.add_argument("--story", action="store_true", help="keep every disk request in the story")
     parser.add_argument("--go-on", action="store_true", help="after a failure, too")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -51,14 +64,7 @@ def main() -> int:
     workers = [
         multiprocessing.Process(
             target=_work,
-            args=(
-                range(wanted.seed + at, behind, processes),
-                wanted.lives,
-                wanted.story,
-                end,
-                wanted.go_on,
-                found,
-            ),
+            args=(wanted, range(wanted.seed + at, behind, processes), end, found),
         )
         for at in range(processes)
     ]
@@ -85,7 +91,7 @@ def main() -> int:
     print(
         f"{total.lives} lives: {total.power_cuts} power cuts, {total.kills} kills,"
         f" {total.stops} stops; {total.writes} writes, {total.points} points compared,"
-        f" {total.restores} restores, {total.losses} secondary faults\n"
+        f" {total.restores} restores, {total.losses} secondary faults\n{_scans(total)}"
         f"seeds {wanted.seed} to {last}, {wanted.lives} lives each; {seconds:.0f} s,"
         f" {total.power_cuts / seconds:.1f} power cuts a second; {failures} failures"
     )

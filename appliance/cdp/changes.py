@@ -38,6 +38,11 @@ class Changes:
         if len(self._fresh) >= CHUNK and self._under_way is None:
             self._merge()
 
+    def __str__(self) -> str:
+        """As the extents are printed."""
+        parts = [*self._merging, bytes(self._fresh)]
+        return str(union(self._merged, extents(*_spans(b"".join(parts)))))
+
     @property
     def count(self) -> int:
         """Extents that are kept, about."""

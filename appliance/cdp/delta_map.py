@@ -66,6 +66,14 @@ class DeltaMap:
     _entries: bytearray | None = field(default_factory=bytearray)
     _marks: bytearray | None = field(default_factory=bytearray)
 
+    def __str__(self) -> str:
+        kind = self.kind.name.lower().replace("_", "-")
+        state = "closed" if self.closed else "present"
+        return (
+            f"{kind} delta map {self.id}: {state}, writes {self.first_write} to {self.last_write},"
+            f" {self.entry_count} entries, {self.payload_bytes} bytes"
+        )
+
     @property
     def segments(self) -> list[int]:
         return self.record_segments + self.index_segments

@@ -16,6 +16,9 @@ from appliance.cdp.interfaces import SECTOR
 
 Sectors = npt.NDArray[np.int64]
 
+SHOWN: Final = 12
+"""Extents of a set that are printed."""
+
 
 class Extents(NamedTuple):
     """Sorted, disjoint, non-empty extents."""
@@ -25,6 +28,14 @@ class Extents(NamedTuple):
 
     def __bool__(self) -> bool:
         return bool(len(self.starts))
+
+    def __str__(self) -> str:
+        """`16+8 40+16 (2 extents, 24 sectors)`: start and length, of the first ones."""
+        shown = [
+            f"{a}+{b - a}" for a, b in zip(*(side[:SHOWN].tolist() for side in self), strict=True)
+        ]
+        more = ["..."] if len(self.starts) > SHOWN else []
+        return " ".join([*shown, *more, f"({len(self.starts)} extents, {self.total} sectors)"])
 
     @property
     def total(self) -> int:

@@ -249,7 +249,7 @@ SuspectRow = construct.Struct(
     "start" / Int64ul,  # on the primary, in sectors
     "length" / Int64ul,  # in sectors
     "from_write" / Int64ul,  # points from this write on are suspect
-    "to_write" / Int64ul,  # to this one, or 0: to the newest
+    "to_write" / Int64ul,  # to this one, or 2^64 - 1: to the newest
     "seen_write" / Int64ul,  # the newest write when the blocks were found different
 )
 SUSPECT_DTYPE = np.dtype(

@@ -12,9 +12,11 @@ counts, which is the host's (claim 10).  Its end is a point again; the writes
 before that, from its first on, are a gap.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 
 from appliance.cdp import disk_io, walk_back
+from appliance.cdp.changes import Changes
 from appliance.cdp.comparison import Comparison
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, union
@@ -33,6 +35,8 @@ GATHERED = 1 << 18
 
 Begin = Callable[[], Awaitable[Comparison]]
 
+logger = logging.getLogger("ebbtide.scan")
+
 
 class FullScan:
     """Of one volume, as `chain.scan` says.  `excused` are extents that are known to differ."""
@@ -47,7 +51,7 @@ class FullScan:
         pace: Pace,
     ) -> None:
         self.first_copy = 0
-        """The first write of the fix-up delta map, or 0 if nothing was copied."""
+        """The first write of the fix-up delta map, or 0 if nothing was copied, in any life."""
         self.unreadable = EMPTY
         self._history = history
         self._scan = scan
@@ -57,9 +61,14 @@ class FullScan:
         self._pace = pace
         self._size = history.superblock.volume_size
         self._saved_ns = 0
-        self._revised = EMPTY
-        self._compare = scan.compare
+        self.compare = scan.compare
         """The compare delta map: read different, and not looked at again yet."""
+        self.revised = EMPTY
+        """The revised compare delta map: different for sure, as of the write compared with."""
+        self.scan_map: Changes | None = None
+        """The scan delta map: what hosts wrote while that was found."""
+        self.host_change: Changes | None = None
+        """The host change delta map: what they have written since, and what was copied."""
 
     async def run(self) -> None:
         """To the end of the last phase; whoever called it then says so durably.
@@ -78,7 +87,7 @@ class FullScan:
             else:
                 scan.different = 0  # all that was found before is looked at again
                 comparison = await self._find(comparison)
-            if scan.kind is ScanKind.FULL and self._revised:
+            if scan.kind is ScanKind.FULL and self.revised:
                 await self._copy(comparison)
             self.unreadable = union(self.unreadable, comparison.unreadable)
         finally:
@@ -89,7 +98,7 @@ class FullScan:
         self._job.phase = phase.name.lower()
 
     async def _save(self) -> None:
-        self._scan.compare = union(self._revised, self._compare)
+        self._scan.compare = union(self.revised, self.compare)
         await self._history.checkpoint()
         self._saved_ns = self._job.clock.monotonic_ns()
 
@@ -103,22 +112,31 @@ class FullScan:
         scan = self._scan
         try:
             while True:
+                self.scan_map = comparison.since
                 await self._scan_on(comparison)
                 self._enter(Phase.REVISING)
-                found = await comparison.revise(self._compare, self._pace, False, self._differed)
-                following = await self._begin()
+                logger.debug("compare delta map: %s", self.compare)
+                found = await comparison.revise(self.compare, self._pace, False, self._differed)
+                before, comparison = comparison, await self._begin()
                 # What hosts have written since it was found differs no more.
-                found = subtract(union(self._revised, found), await comparison.since.all())
-                self.unreadable = union(self.unreadable, comparison.unreadable)
-                comparison.end()
-                comparison = following
-                self._revised, self._compare = found, EMPTY
+                try:
+                    found = subtract(union(self.revised, found), await before.since.all())
+                finally:
+                    before.end()
+                logger.debug("scan delta map: %s", before.since)
+                self.unreadable = union(self.unreadable, before.unreadable)
+                self.revised, self.compare = found, EMPTY
                 if scan.cursor >= self._size:
                     break
                 await self._save()
-            self._revised = subtract(self._revised, self._excused())
+            unknown = union(self._excused(), self.unreadable)
+            self.revised = subtract(self.revised, unknown)
+            # What hosts write from then on hides whether it was right.
+            unknown = union(unknown, await comparison.since.all())
             chain = self._history.chain
-            chain.suspects = await walk_back.mark(self._history, self._revised, comparison.write)
+            chain.suspects = await walk_back.mark(
+                self._history, self.revised, unknown, comparison.write
+            )
             if scan.kind is ScanKind.FULL:
                 self._enter(Phase.COPYING)
             await self._save()
@@ -132,19 +150,21 @@ class FullScan:
         scan, job = self._scan, self._job
         self._enter(Phase.SCANNING)
         while scan.cursor < self._size:
-            if max(len(self._compare.starts), comparison.since.count) > GATHERED:
+            if max(len(self.compare.starts), comparison.since.count) > GATHERED:
                 return
             size = min(CHUNK, self._size - scan.cursor)
             found = await comparison.scan(
                 [(scan.cursor, size)], self._pace, lambda done: job.advance(scanned=done)
             )
-            self._compare = union(self._compare, found)
+            self.compare = union(self.compare, found)
             scan.cursor += size
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
                 await self._save()
 
     def _differed(self, size: int) -> None:
         self._scan.different += size
+        if self._scan.kind is ScanKind.FULL:
+            self._job.bytes_total += size  # it will be copied, too
         self._job.advance(different=size)
 
     # Copying it
@@ -153,17 +173,31 @@ class FullScan:
         """A crash came in the middle of the copy: what is equal now was copied before it."""
         self._enter(Phase.COPYING)
         whole = one(0, self._size // SECTOR)
-        self._revised = await comparison.revise(
-            intersect(self._compare, whole), self._pace, False, lambda size: None
+        self.revised = await comparison.revise(
+            intersect(self.compare, whole), self._pace, False, lambda size: None
         )
-        self._compare = EMPTY
-        self._scan.copied = max(0, self._scan.different - self._revised.total * SECTOR)
+        if self.compare:
+            self.first_copy = self._first_copied()
+        self.compare = EMPTY
+        self._scan.copied = max(0, self._scan.different - self.revised.total * SECTOR)
+        self._job.bytes_total += self._scan.different
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
+
+    def _first_copied(self) -> int:
+        """The first write of the fix-up delta maps of earlier lives; behind what was marked."""
+        chain = self._history.chain
+        seen = chain.suspects.open_seen
+        for delta_map in chain.maps:
+            if delta_map.kind is MapKind.FIX_UP and delta_map.first_write > seen:
+                return delta_map.first_write
+        return 0
 
     async def _copy(self, comparison: Comparison) -> None:
         history, job = self._history, self._job
-        job.bytes_total += self._scan.different
-        self.first_copy = history.chain.newest_write + 1
+        self.first_copy = self.first_copy or history.chain.newest_write + 1
+        logger.debug("revised compare delta map: %s", self.revised)
+        self.host_change = comparison.since
         history.journal.cut(MapKind.FIX_UP)
-        await comparison.copy(self._revised, self._pace, lambda size: job.advance(copied=size))
+        await comparison.copy(self.revised, self._pace, lambda size: job.advance(copied=size))
+        logger.debug("host change delta map: %s", self.host_change)
         await disk_io.flush(history.disk)

@@ -79,8 +79,8 @@ class Job:
         if self.result is not None or not self._samples:
             return None
         then, done_then = self._samples[0]
-        if now <= then or self.bytes_done <= done_then:
-            return None
+        if not then < now <= then + RATE_WINDOW_NS or self.bytes_done <= done_then:
+            return None  # nothing is known of the recent past: it was held, say
         rate = (self.bytes_done - done_then) / (now - then)
         return max(0, self.bytes_total - self.bytes_done) / rate / 1e9
 

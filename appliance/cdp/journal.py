@@ -256,6 +256,11 @@ class Journal:
             self._chain.clock_epoch += 1
             self._clock_offset = offset
 
+    @property
+    def watched(self) -> bool:
+        """Does anybody still want to know what is journaled?"""
+        return bool(self._watches)
+
     def watch(self, post: Post) -> Changes:
         """Tell what is journaled from now on; end it."""
         changes = Changes(post, self._unwatch)

@@ -4,6 +4,9 @@ It takes the share of time that hosts leave: when they keep the volume busy for
 a part of the time, the work rests for that part.  However busy they are it
 does the floor, and it never exceeds the ceiling.  Both may be changed at any
 moment.
+
+Floor and ceiling hold on the average, not for each step: steps are read ahead,
+so one seems to take no time and the next one that of several.
 """
 
 from collections.abc import Callable
@@ -17,6 +20,12 @@ LOOKS = 16
 """The load is what about so many looks at the hosts, one a step, have seen."""
 SHORTEST_NS = 200_000
 """A rest below this is not worth a timer; it adds up."""
+LONGEST_NS = 250_000_000
+"""After so much of a rest the throttle is looked at again: it may have been changed."""
+DEBT_STEPS = 8
+"""Hosts are owed no more rest than the floor takes for so many steps, the rest is forgiven."""
+MEMORY_NS = 100_000_000
+"""What was late by more than this is not caught up with."""
 
 
 class Pace:
@@ -38,28 +47,62 @@ class Pace:
         self._load = 0.0
         self._worked_since = clock.monotonic_ns()
         self._debt_ns = 0.0
+        """Rest that hosts are owed."""
+        self._floor = _Schedule(self._worked_since)
+        self._ceiling = _Schedule(self._worked_since)
 
     async def __call__(self, size: int) -> None:
         """Await before a step of so many bytes, with no lock taken."""
+        worked_ns = self._clock.monotonic_ns() - self._worked_since
         await self._job.step()
-        now = self._clock.monotonic_ns()
         self._load += (self._busy() - self._load) / LOOKS
-        self._debt_ns += self._rest_ns(size, now - self._worked_since)
-        if self._debt_ns >= SHORTEST_NS:
-            rested: Completion[None] = Completion()
-            self._post.after(self._debt_ns / 1e9, lambda: rested.succeed(None))
-            self._debt_ns = 0.0
-            await rested
+        self._debt_ns += worked_ns * (1 / (1 - min(self._load, 0.999)) - 1)
+        if floor := self._throttle().floor:
+            self._debt_ns = min(self._debt_ns, DEBT_STEPS * _ns(size, floor))
+        while (left_ns := self._rest_ns()) >= SHORTEST_NS:
+            await self._rest(min(left_ns, LONGEST_NS))
             await self._job.step()
-        self._worked_since = self._clock.monotonic_ns()
+        now, throttle = self._clock.monotonic_ns(), self._throttle()
+        self._debt_ns = max(self._debt_ns, -MEMORY_NS)
+        self._floor.begin(size, throttle.floor, now)
+        self._ceiling.begin(size, throttle.ceiling, now)
+        self._worked_since = now
 
-    def _rest_ns(self, size: int, worked_ns: int) -> float:
-        """How long to rest behind a step that took so long."""
-        throttle = self._throttle()
-        left = 1 - min(self._load, 0.999)
-        rest = worked_ns * (1 / left - 1)
-        at_floor = size / (throttle.floor * MIB) * 1e9 if throttle.floor else rest
-        rest = min(rest, max(0.0, at_floor - worked_ns))
+    def _rest_ns(self) -> float:
+        """How long to rest before the next step, as the throttle is now."""
+        throttle, now = self._throttle(), self._clock.monotonic_ns()
+        rest = self._debt_ns
+        if throttle.floor:
+            rest = min(rest, self._floor.left_ns(throttle.floor, now))
         if throttle.ceiling:
-            rest = max(rest, size / (throttle.ceiling * MIB) * 1e9 - worked_ns)
+            rest = max(rest, self._ceiling.left_ns(throttle.ceiling, now))
         return rest
+
+    async def _rest(self, length_ns: float) -> None:
+        begun = self._clock.monotonic_ns()
+        rested: Completion[None] = Completion()
+        self._post.after(length_ns / 1e9, lambda: rested.succeed(None))
+        await rested
+        self._debt_ns -= self._clock.monotonic_ns() - begun  # a timer may be late
+
+
+class _Schedule:
+    """When the next step is due, if bytes pass at a rate on the average."""
+
+    def __init__(self, now: int) -> None:
+        self._due = float(now)
+        """When the last step was due, or began, if that was earlier or much later."""
+        self._size = 0
+
+    def left_ns(self, rate: int, now: int) -> float:
+        """How long until the next step is due; `rate` in MiB/s."""
+        return self._due + _ns(self._size, rate) - now
+
+    def begin(self, size: int, rate: int, now: int) -> None:
+        """A step of so many bytes begins; a rate of 0 is none."""
+        due = now + self.left_ns(rate, now) if rate else now
+        self._due, self._size = min(max(due, now - MEMORY_NS), now), size
+
+
+def _ns(size: int, rate: int) -> float:
+    return size / (rate * MIB) * 1e9

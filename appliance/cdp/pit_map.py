@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from appliance.cdp.extents import Extents, Sectors, paint
+from appliance.cdp.extents import Extents, Sectors, extents, paint
 from appliance.cdp.format import ENTRY_DTYPE, LOST, ZEROS, Rows
 
 
@@ -74,6 +74,10 @@ class PitMap:
                 self._parts.append(left)
                 self._firsts.append(kept)
                 kept += len(left)
+
+    def __str__(self) -> str:
+        changed = extents(*self.extents)
+        return f"PIT map of write {self.write}: {changed} above the base"
 
     @property
     def rows(self) -> Rows:

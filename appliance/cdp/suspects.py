@@ -18,7 +18,7 @@ from appliance.cdp.extents import EMPTY, Extents, extents, widen
 from appliance.cdp.format import SUSPECT_DTYPE, Rows
 from appliance.cdp.interfaces import SECTOR
 
-OPEN: Final = 0
+OPEN: Final = (1 << 64) - 1
 """As the write to which points are suspect: to the newest."""
 _COARSEST: Final = 1 << 40
 """Sectors."""
@@ -69,6 +69,11 @@ class Suspects:
             return EMPTY
         starts = rows["start"].astype(np.int64)
         return extents(starts, starts + rows["length"].astype(np.int64))
+
+    @property
+    def open_seen(self) -> int:
+        """The newest write when any of those was seen; 0 without any."""
+        return int(self.rows["seen_write"][self.rows["to_write"] == OPEN].max(initial=0))
 
     def concern(self, first_write: int, last_write: int) -> bool:
         """Is any point from one write to another suspect?"""

@@ -192,11 +192,15 @@ class Ahead:
             while self._running and kind is None:
                 await self._running[0]
                 self._running.popleft()
+        except BaseException as error:
+            kind = type(error)
+            raise
         finally:
             for task in self._running:
                 task.cancel()
-            for task in self._running:
-                await _over(task)
+            if kind is not GeneratorExit:  # thrown away: nobody would go on
+                for task in self._running:
+                    await _over(task)
 
 
 async def _over(task: Task[Any]) -> None:

@@ -159,6 +159,7 @@ class VolumeJobs:
         except Cancelled:
             if job.stopped == "cancelled":
                 history.chain.scan = None  # nobody wants it any more
+                history.journal.cut(MapKind.HOST)
                 await history.checkpoint()
             raise
         finally:
@@ -215,9 +216,12 @@ class VolumeJobs:
         """A scan has ended; what it copied, from that write on if any, is the fix-up delta map."""
         async with self._at_rest() as (history, _):
             chain = history.chain
-            if first_copy and chain.newest_write >= first_copy:
+            equal = chain.scan is not None and chain.scan.kind is ScanKind.FULL
+            if equal and not self._volume.log.out_of_sync():
                 # What was different was suspect up to the first copy, and is right at the end.
-                chain.suspects = chain.suspects.closed(first_copy - 1)
+                last = first_copy - 1 if first_copy else chain.newest_write
+                chain.suspects = chain.suspects.closed(last)
+            if first_copy and chain.newest_write >= first_copy:
                 self._note_gap(first_copy, "a synchronisation repaired blocks")
             history.journal.close_map(MapKind.HOST)
             chain.scan = None

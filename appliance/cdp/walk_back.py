@@ -11,11 +11,12 @@ from appliance.cdp.history import History
 from appliance.cdp.suspects import OPEN, Suspects, Suspicion
 
 
-async def mark(history: History, revised: Extents, write: int) -> Suspects:
+async def mark(history: History, revised: Extents, unknown: Extents, write: int) -> Suspects:
     """What is suspect, when a scan as of `write` found `revised` different and nothing else.
 
     An open suspicion ends with the map that wrote the block since it was seen;
-    it is cleared where the block is right and was not written.
+    it is cleared where the block is right and was not written.  Of `unknown`
+    the scan cannot tell: what it has not found different there stays suspect.
     """
     chain = history.chain
     marked = Suspects()
@@ -30,7 +31,11 @@ async def mark(history: History, revised: Extents, write: int) -> Suspects:
             rewritten = intersect(left, await _touched(history, delta_map, old.seen_write, write))
             marked = marked.plus(old._replace(blocks=rewritten, to_write=delta_map.last_write))
             left = subtract(left, rewritten)
-        marked = marked.plus(old._replace(blocks=intersect(left, revised)))
+        again = intersect(left, revised)
+        marked = marked.plus(
+            old._replace(blocks=again, seen_write=write),
+            old._replace(blocks=intersect(subtract(left, again), unknown)),
+        )
     left = subtract(revised, marked.open)
     for delta_map in reversed(chain.maps_up_to(write)):
         if not left:

@@ -123,6 +123,10 @@ class Medium:
         """The next `count` completions of that kind fail with that errno."""
         self._faults.setdefault(kind, deque()).extend([error] * count)
 
+    def change_behind(self, offset: int, data: bytes) -> None:
+        """What lies there changes past the service and the cache: a bad cable, or somebody else."""
+        self._write_durably(offset, data)
+
     def lose_cache_on_failed_flush(self, lost: Callable[[], None] = lambda: None) -> None:
         """From now on, a FLUSH that fails also loses what was volatile, wholly or in part;
         `lost` is called whenever that happens."""

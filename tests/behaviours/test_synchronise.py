@@ -1,15 +1,22 @@
 """Synchronisation as claimed: what was changed behind our back is found, told and mended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp import comparison, full_scan, synchronise
+from appliance.cdp.changes import Changes
 from appliance.cdp.delta_map import MapKind
+from appliance.cdp.extents import EMPTY, Extents, byte_ranges, extents, subtract, union
+from appliance.cdp.full_scan import FullScan
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.pit_map import PitMap
+from appliance.cdp.policies import MIB, Throttle
+from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, PointSuspect
 from tests.cdp.simulated_pair import SimulatedPair, codes
 
@@ -246,6 +253,23 @@ def test_a_cancelled_scan_is_over_for_good(pair: SimulatedPair) -> None:
     assert pair.volume.job is None
 
 
+def test_after_a_cancelled_copy_hosts_write_maps_of_their_own(pair: SimulatedPair) -> None:
+    spoil(pair, [2, 5, 12, 20])
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied > 0)
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    pair.write(0, pair.random.randbytes(BLOCK))
+    assert pair.volume.maps()[-1].kind == "host"
+    assert pair.volume.maps()[-2].kind == "fix_up"
+    assert suspects(pair)[-1][1] == newest(pair), "what was copied by half is trusted by nobody"
+    assert figures(synchronised(pair, "full"))[0] < 4 * BLOCK
+    point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+    pair.run(pair.lifecycle.jobs.plan_restore(point))
+    assert pair.point(point.text) == pair.read(pair.volume)
+
+
 def test_no_false_alarm_under_writes_that_hit_what_is_compared(pair: SimulatedPair) -> None:
     """Whole and half blocks, in front of the scan, behind it and right under it."""
     spoil(pair, [20])
@@ -309,3 +333,193 @@ def test_the_fix_up_map_holds_the_copies_and_the_hosts_changes(pair: SimulatedPa
     assert fix_up.kind is MapKind.FIX_UP
     rows = pair.run(history.rows(fix_up))
     assert sorted(rows["start"].tolist()) == [16, 40]
+
+
+@pytest.mark.parametrize("end", ["kill", "power_cut"])
+def test_a_copy_that_two_lives_have_made_ends_every_suspicion(
+    pair: SimulatedPair, end: str
+) -> None:
+    """Even if the first of them has copied everything, but not said so."""
+    spoil(pair, [2, 5, 12])
+    before = pair.volume.write_number
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied == 3 * BLOCK)
+    assert job.result is None
+    getattr(pair, end)()
+    pair.start()
+    last = pair.volume.last_job
+    assert last is not None
+    assert (last.kind, last.result) == ("full", "done")
+    assert figures(last) == (3 * BLOCK, 3 * BLOCK)
+    assert pair.volume.history is not None
+    assert not pair.volume.history.chain.suspects.open
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+    [gap] = pair.volume.gaps()[:1]
+    assert (gap.from_write, gap.to_write) == (before + 1, newest(pair) - 1)
+    point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+    pair.run(pair.lifecycle.jobs.plan_restore(point))
+
+
+def test_a_copy_ends_suspicion_where_no_host_has_ever_written() -> None:
+    """Its first write is the first of all: the last suspect one is write 0."""
+    pair = SimulatedPair(5, secondary_size=2 << 20)
+    size = pair.superblock.volume_size
+    pair.primary.medium.view[:size] = pair.random.randbytes(size)
+    pair.start()
+    spoil(pair, [2, 5])
+    assert figures(synchronised(pair, "full")) == (2 * BLOCK, 2 * BLOCK)
+    history = pair.volume.history
+    assert history is not None
+    assert not history.chain.suspects.open
+    with pytest.raises(PointSuspect):
+        history.chain.check_trusted(0, "write:0")
+    history.chain.check_trusted(newest(pair), "the newest")
+
+
+def test_what_a_scan_could_not_compare_stays_suspect(pair: SimulatedPair) -> None:
+    """Neither a bad sector of the primary nor the dirty region log makes the secondary right."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    history = pair.volume.history
+    assert history is not None
+    before = history.chain.suspects.open.starts.tolist()
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned > 0)
+    pair.run(pair.volume.doubt(extents([4 * 8], [5 * 8])))
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert history.chain.suspects.open.starts.tolist() == before
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+
+
+@pytest.mark.parametrize("steps", range(8, 24))
+def test_a_host_that_writes_over_a_suspect_block_does_not_make_its_past_right(
+    pair: SimulatedPair, steps: int
+) -> None:
+    """Whenever in the scan it does: the secondary is as wrong as ever for the points before."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned >= 18 * BLOCK)
+    for _ in range(steps):
+        pair.world.step()
+    number = pair.write(12 * BLOCK, pair.random.randbytes(BLOCK))
+    pair.world.run_until(job.finished)
+    synchronised(pair, "verify")
+    chain = pair.volume.require_history().chain
+    for write in (0, number - 1):
+        with pytest.raises(PointSuspect):
+            chain.check_trusted(write, f"write:{write}")
+    suspect = {row["start"] for row in chain.suspects.rows if row["from_write"] == 0}
+    assert 12 * 8 in suspect
+
+
+def test_a_scan_that_is_cancelled_while_it_looks_at_the_hosts_watches_no_longer(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    looks: list[Changes] = []
+
+    async def never_the_second_time(changes: Changes) -> Extents:
+        looks.append(changes)
+        if len(looks) == 2:
+            await Completion[None]()
+        return EMPTY
+
+    mocker.patch.object(Changes, "all", never_the_second_time)
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: len(looks) == 2)
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert pair.volume.history is not None
+    assert not pair.volume.history.journal.watched
+
+
+@pytest.mark.parametrize("kind", ["full", "verify", "resync"])
+@pytest.mark.parametrize("busy", [False, True])
+def test_progress_is_honest_while_the_work_grows(
+    pair: SimulatedPair, kind: JobKind, busy: bool
+) -> None:
+    """It only grows, is never more than all, and in the end it is all."""
+    spoil(pair, [2, 5, 6, 12, 20])
+    if kind == "resync":
+        pair.run(pair.volume.log.set_out_of_sync([0, 1, 4]))
+    job = start(pair, kind)
+    done = total = 0
+    while job.result is None:
+        assert done <= job.bytes_done <= job.bytes_total or not job.bytes_total
+        assert total <= job.bytes_total
+        assert (job.eta_seconds() or 0) >= 0
+        done, total = job.bytes_done, job.bytes_total
+        if busy:
+            pair.write(pair.random.choice([2, 9, 20]) * BLOCK, pair.random.randbytes(SECTOR))
+        pair.world.step()
+    assert job.result == "done"
+    assert job.bytes_total == job.bytes_done or busy
+    assert job.bytes_total >= job.bytes_different
+
+
+def test_the_throttle_and_what_it_holds_survive_a_restart(pair: SimulatedPair) -> None:
+    slow = Throttle(1, 1)
+    policies = replace(pair.lifecycle.volume.require_history().policies, throttle=slow)
+    pair.run(pair.lifecycle.set_policies(policies))
+    pair.power_cut()
+    pair.start()
+    history = pair.volume.require_history()
+    assert history.policies.throttle == slow
+    began = pair.world.clock.monotonic_ns()
+    synchronised(pair, "verify")
+    seconds = (pair.world.clock.monotonic_ns() - began) / 1e9
+    assert seconds >= 0.9 * pair.volume.size / MIB - 2 * comparison.STEP / MIB
+    history.policies = replace(policies, throttle=Throttle(16, 0))
+    began = pair.world.clock.monotonic_ns()
+    synchronised(pair, "verify")
+    assert (pair.world.clock.monotonic_ns() - began) / 1e9 < seconds / 5
+
+
+def test_the_maps_of_a_synchronisation_by_name(pair: SimulatedPair, mocker: MockerFixture) -> None:
+    """Claim 10: fix-up is revised compare and host change, merged, and the host's data wins."""
+    scans: list[FullScan] = []
+    run = FullScan.run
+
+    async def noted(scan: FullScan) -> None:
+        scans.append(scan)
+        await run(scan)
+
+    mocker.patch.object(FullScan, "run", noted)
+    spoil(pair, [2, 5, 6, 12, 20])
+    written: dict[int, tuple[int, int]] = {}
+    job = start(pair, "full")
+    while job.result is None:
+        if job.phase == "copying" and job.bytes_copied < 4 * BLOCK:
+            block = pair.random.choice([2, 6, 9, 12, 20])
+            offset = block * BLOCK + pair.random.randrange(7) * SECTOR
+            length = pair.random.choice([1, 2]) * SECTOR
+            written[pair.write(offset, pair.random.randbytes(length))] = (offset, length)
+        pair.world.step()
+    [scan] = scans
+    revised, host_change = scan.revised, scan.host_change
+    assert host_change is not None
+    history = pair.volume.require_history()
+    fix_ups = [m for m in history.chain.maps if m.kind is MapKind.FIX_UP]
+    rows = [pair.run(history.rows(m)) for m in fix_ups]
+    fix_up = PitMap(fix_ups[-1].last_write, rows)
+    ranges = [written[number] for number in written if number >= fix_ups[0].first_write]
+    hosts = extents(
+        [offset // SECTOR for offset, _ in ranges],
+        [(offset + length) // SECTOR for offset, length in ranges],
+    )
+    assert subtract(hosts, revised), "hosts wrote elsewhere, too"
+    covered = extents(*fix_up.extents)
+    assert str(union(revised, hosts)) == str(covered)
+    assert not subtract(hosts, pair.run(host_change.all()))
+    assert str(revised) == "16+8 40+16 96+8 160+8 (4 extents, 40 sectors)"
+    assert str(scan.scan_map) == "(0 extents, 0 sectors)"
+    assert str(fix_up) == f"PIT map of write {fix_up.write}: {covered} above the base"
+    assert str(fix_ups[0]).startswith(f"fix-up delta map {fix_ups[0].id}: closed, writes ")
+    newest = pair.run(history.reader(fix_up).read_extents(covered))
+    ours = pair.read(pair.volume)
+    assert bytes(newest.view[: covered.total * SECTOR]) == b"".join(
+        ours[offset : offset + length] for offset, length in byte_ranges(covered)
+    )
+    newest.release()

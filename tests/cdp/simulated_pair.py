@@ -173,8 +173,8 @@ class SimulatedPair:
         else:
             request = HostRequest(WRITE, offset, len(data), done.succeed, data=memoryview(data))
         self.volume.submit(request)
+        self.world.run_until(done)  # it has its number once no lock holds it back
         self.states[request.number] = before[:offset] + data + before[offset + len(data) :]
-        self.world.run_until(done)
         assert not request.error
         return request.number
 

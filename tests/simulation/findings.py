@@ -1,6 +1,7 @@
 """What a run of lives has to say: how much it survived, or the line that repeats its failure."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -15,6 +16,12 @@ class Tally:
     points: int = 0
     restores: int = 0
     losses: int = 0
+    scans: int = 0
+    """Verify and full, that came to their end and were judged."""
+    spoils: int = 0
+    """Sectors of the secondary that were changed behind the service's back."""
+    phases: "Counter[str]" = field(default_factory=Counter)
+    """In which phase of which kind of job a life was cut or killed."""
 
     def add(self, other: "Tally") -> None:
         for name in self.__dataclass_fields__:
@@ -30,10 +37,11 @@ class Failure:
     what: str
     story: str = ""
     trace: str = ""
+    scans: bool = False
 
     def __str__(self) -> str:
         return (
             f"{self.story}\n{self.trace}\n{self.what}\n"
             f"replay: python -m tests.soak --seed {self.seed} --runs 1"
-            f" --lives {self.lives} --story"
+            f" --lives {self.lives} --story{' --scans' if self.scans else ''}"
         )

@@ -6,20 +6,24 @@ section 3) that it breaks, and patches the engine as little as it takes.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from appliance.cdp import disk_io, retention, write_path
+from appliance.cdp import disk_io, retention, walk_back, write_path
 from appliance.cdp.chain import Chain
+from appliance.cdp.changes import Changes
+from appliance.cdp.checkpoint import Checkpoints
 from appliance.cdp.comparison import Comparison
 from appliance.cdp.dirty_region_log import DirtyRegionLog
-from appliance.cdp.extents import EMPTY, Extents
+from appliance.cdp.extents import EMPTY, Extents, widen
 from appliance.cdp.flushes import Flushes
 from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
+from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.journal import Journal
 from appliance.cdp.stream import Record, Stream
+from appliance.cdp.suspects import Suspects
 from appliance.cdp.volume_jobs import VolumeJobs
 from appliance.cdp.write_path import WritePath
 from appliance.errors import FormatDamaged
@@ -191,3 +195,80 @@ SABOTAGES = [
         first=1000,
     ),
 ]
+
+
+def _nobody_is_suspect() -> AbstractContextManager[Any]:
+    async def nothing(*arguments: object) -> Suspects:
+        return Suspects()
+
+    return patch.object(walk_back, "mark", nothing)
+
+
+def _alarm_without_a_second_look() -> AbstractContextManager[Any]:
+    async def at_once(
+        self: Comparison, compare: Extents, _: Any, copy: bool, revised: Callable[[int], None]
+    ) -> Extents:
+        blocks = widen(compare, BLOCK // SECTOR)
+        revised(blocks.total * SECTOR)
+        return blocks
+
+    return patch.object(Comparison, "revise", at_once)
+
+
+def _hosts_not_watched() -> AbstractContextManager[Any]:
+    async def nothing(self: Changes) -> Extents:
+        return EMPTY
+
+    stack = ExitStack()
+    stack.enter_context(patch.object(Changes, "all", nothing))
+    stack.enter_context(patch.object(Changes, "within", lambda *arguments: EMPTY))
+    return stack
+
+
+def _copies_nothing() -> AbstractContextManager[Any]:
+    async def nothing(*arguments: object) -> None:
+        """The secondary stays as it is."""
+
+    return patch.object(Comparison, "copy", nothing)
+
+
+def _base_always_trusted() -> AbstractContextManager[Any]:
+    mark = walk_back.mark
+
+    async def without_base(*arguments: Any) -> Suspects:
+        marked = await mark(*arguments)
+        return Suspects(marked.rows[marked.rows["from_write"] > 0])
+
+    return patch.object(walk_back, "mark", without_base)
+
+
+def _compare_map_forgotten() -> AbstractContextManager[Any]:
+    store = Checkpoints.store
+
+    async def without(self: Checkpoints, chain: Chain, *rest: Any) -> None:
+        scan = chain.scan
+        if scan is not None:
+            chain.scan = replace(scan, compare=EMPTY)
+        try:
+            await store(self, chain, *rest)
+        finally:
+            if scan is not None and chain.scan is not None:
+                chain.scan = scan
+
+    return patch.object(Checkpoints, "store", without)
+
+
+def _no_gap_for_a_copy() -> AbstractContextManager[Any]:
+    return patch.object(VolumeJobs, "_note_gap", lambda *arguments: None)
+
+
+SCAN_SABOTAGES = [
+    Sabotage("nobody-is-suspect", "claims 11 and 23", _nobody_is_suspect),
+    Sabotage("base-always-trusted", "claim 23", _base_always_trusted),
+    Sabotage("alarm-at-first-sight", "claims 7 and 9", _alarm_without_a_second_look),
+    Sabotage("hosts-not-watched", "claims 8 and 10", _hosts_not_watched),
+    Sabotage("copies-nothing", "claim 9", _copies_nothing),
+    Sabotage("compare-map-forgotten", "claim 3", _compare_map_forgotten),
+    Sabotage("no-gap-for-a-copy", "claim 10", _no_gap_for_a_copy),
+]
+"""What only the explorer of scans can notice."""
