@@ -32,6 +32,7 @@ from appliance.cdp.history import History
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.overload import Overload
 from appliance.cdp.pair import check_pair
 from appliance.cdp.policies import Policies
 from appliance.cdp.rescue import Rescue
@@ -72,6 +73,7 @@ class Lifecycle:
         self._orders = orders
         self.jobs = VolumeJobs(self.volume, job_numbers)
         self._housekeeping = Housekeeping(self.volume, self._ticked)
+        self._overload = Overload(self.volume)
         self._log_is_whole = False
         self._unsettled = 0
         self._retry_ticks = 1
@@ -280,6 +282,7 @@ class Lifecycle:
         path.on_primary_error = self._primary_failed
         path.on_no_room = self._housekeeping.no_room
         path.on_crowded = self._housekeeping.crowded
+        path.on_held_back = self._overload.held_back
 
     # Out of protection, out of service
 

@@ -87,6 +87,8 @@ class WritePath:
         """Error, and the bytes concerned; none where it is not about data."""
         self.on_no_room: Callable[[], None] = lambda: None
         self.on_crowded: Callable[[], None] = lambda: None
+        self.on_held_back: Callable[[bool], None] = lambda held: None
+        """Writes begin to wait for nothing but what lags under PRIMARY; or they go on."""
         self._log = region_log
         self._region_size = region_size
         self._post = post
@@ -101,6 +103,8 @@ class WritePath:
         self._cut_write: int | None = None
         """While the last group issued ends in the middle of a write: its `failed_flushes`."""
         self._lag = 0
+        self._held_back = False
+        """As `on_held_back` was told last."""
         self._lost = False
         """The secondary has failed, and tracking is not durable yet."""
         self._posted = False
@@ -160,7 +164,9 @@ class WritePath:
         if self.mode is Mode.JOURNALING:
             assert self.journal is not None
             if self._lag > LAG:
+                self._hold_back(True)
                 return  # goes on when a journal leg completes
+            self._hold_back(False)
             if not self.journal.has_room(group.payload, self.reserve):
                 self.mode = Mode.PAUSED
                 self.on_no_room()
@@ -184,6 +190,8 @@ class WritePath:
         for region in regions:
             active[region] = group.last_write
         if len(active) > self._log.capacity:
+            if self._issued:  # under PRIMARY alone: it lags, and holds its intents
+                self._hold_back(True)
             # Everything before this group is complete, so a flush of both retires it.
             self.flush_both(lambda ok: self._start_after_retirement(group, ok))
         elif len(active) == known and not rising:
@@ -212,6 +220,11 @@ class WritePath:
             self._log.write_slot(lambda error: self._intent_written(group, error))
         elif not ok:
             self._refuse(group)
+
+    def _hold_back(self, held: bool) -> None:
+        if held is not self._held_back:
+            self._held_back = held
+            self.on_held_back(held)
 
     def _retire_again(self, group: Group) -> None:
         if self._starting is group:
@@ -266,6 +279,7 @@ class WritePath:
 
     def _issue(self, group: Group) -> None:
         self._starting = None
+        self._hold_back(False)
         self._issued.append(group)
         cut = self._cut_write
         group.failed_flushes = self._flushes.failures if cut is None else cut
