@@ -214,6 +214,9 @@ class Lifecycle:
         path.reserve = 0
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
+        if self._log_is_whole and history.chain.newest_write < log.stable_write:
+            disk = secondary.identity.id
+            self._emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
         if first:
             await self._look_for_other_writers(history)
             await recovery.take_stock(history, log, self._log_is_whole)

@@ -193,9 +193,12 @@ class Synchroniser:
             batch = regions[at : at + CLEAR_AT]
             self._log.marked.difference_update(batch)
             kept = await work(batch)
+            journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
             await self._flush_both()
+            # A secondary without these records must not be taken for this one.
+            await self._path.promise(journaled)
             # What was marked again meanwhile may have changed behind the copy.
             done = set(batch) - self._log.marked - set(kept)
             await self._log.clear_out_of_sync(done)

@@ -114,6 +114,8 @@ class WritePath:
         self._at_rest = False
         self._locks = RangeLocks()
         self._drained: list[Completion[None]] = []
+        self._promised: list[Completion[OSError | None]] = []
+        """Who waits for a slot, which is written between two groups."""
         self._barriers: list[tuple[int, Completion[None]]] = []
         """What waits for all writes up to a number to be complete on both legs."""
         self._flushes = Flushes(
@@ -154,6 +156,8 @@ class WritePath:
         self._posted = False
         if self._rested is not None:
             self._rest_if_between_writes(self._rested)
+        if self._promised and self._starting is None and not self._retiring:
+            self._write_promised()
         if self._drained:
             self._tell_drained()
         if self.mode is Mode.PAUSED or self._starting is not None or self._retiring:
@@ -526,6 +530,29 @@ class WritePath:
 
         self.flush_both(flushed)
         return finished
+
+    async def promise(self, write: int) -> None:
+        """Make the log say, durably, that the journal was flushed behind a write.
+
+        A copy of the secondary that lacks it is told by that from now on.
+        DiskFailed if the primary does not take it.
+        """
+        self._log.stable_write = max(self._log.stable_write, write)
+        promised: Completion[OSError | None] = Completion()
+        self._promised.append(promised)
+        self.wake()
+        error = await promised
+        if error is not None:
+            raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
+
+    def _write_promised(self) -> None:
+        promised, self._promised = self._promised, []
+
+        def written(error: OSError | None) -> None:
+            for completion in promised:
+                completion.succeed(error)
+
+        self._write_slot(written)
 
     async def write_slot(self) -> None:
         """Make the log's slot durable as it stands; DiskFailed if the primary does not take it.
