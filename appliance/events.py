@@ -189,8 +189,8 @@ KINDS: Final[dict[str, EventKind]] = {
             "warning",
             "volume {volume}: the primary was written elsewhere; all of it is compared",
             "Blocks of the primary differ from what was last written to them here: the disk was"
-            " used without Ebbtide, or an old copy of it was connected.  What the primary holds"
-            " counts; the whole of it is compared with the secondary.",
+            " used without Ebbtide, or one of the two is a copy that went its own way.  What the"
+            " primary holds counts; the whole of it is compared with the secondary.",
         ),
         EventKind(
             HISTORY_SMALL,

@@ -214,12 +214,9 @@ class Lifecycle:
         path.reserve = 0
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
-        if self._log_is_whole and history.chain.newest_write < log.stable_write:
-            disk = secondary.identity.id
-            self._emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
+        trusted = self._log_is_whole and await self._belong_together(history)
         if first:
-            await self._look_for_other_writers(history)
-            await recovery.take_stock(history, log, self._log_is_whole)
+            await recovery.take_stock(history, log, trusted)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
             await recovery.settle(history, log, path, self.jobs.synchroniser)
         else:
@@ -227,7 +224,7 @@ class Lifecycle:
             await path.drain()
             try:
                 # Only now: every write that was tracked must have its bit by then.
-                await recovery.take_stock(history, log, self._log_is_whole)
+                await recovery.take_stock(history, log, trusted)
                 self._require_primary()
             except BaseException:
                 if not self._primary_is_lost:
@@ -250,14 +247,29 @@ class Lifecycle:
         volume.protection = Protection.SYNCING if behind else Protection.PROTECTED
         volume.alert(events.SECONDARY_LOST, None)
 
-    async def _look_for_other_writers(self, history: History) -> None:
-        """A primary that was written elsewhere is compared whole, whatever its log says."""
+    async def _belong_together(self, history: History) -> bool:
+        """Is this history the past of this primary, as both are now?
+
+        If not, that is told, and all is compared, whatever the log says.
+        """
         volume, log = self.volume, self.volume.log
-        if history.chain.baseline_whole and self._log_is_whole:
-            excused = {*log.active, *log.out_of_sync()}
-            if not await agrees_with_head(history, volume.primary, self._pool, excused):
-                self._log_is_whole = False
-                self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
+        newest = history.chain.newest_write
+        if newest < log.stable_write:
+            disk = history.disk.identity.id
+            self._emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
+            return False
+        if not history.chain.baseline_whole:
+            return True
+
+        def excused() -> set[int]:
+            return {*log.active, *log.out_of_sync()}
+
+        # Numbers that were never given out here are another primary's.
+        ours = newest < max(1, log.ceiling)
+        if ours and await agrees_with_head(history, volume.primary, self._pool, excused):
+            return True
+        self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
+        return False
 
     def _ticked(self) -> None:
         """What is out of sync is synchronised, unless a person said no.

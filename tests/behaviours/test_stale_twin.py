@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from appliance import events
+from appliance.cdp.tasks import Task
 from tests.cdp.simulated_pair import REGION, SimulatedPair
 
 BLOCK = 4096
@@ -69,6 +70,48 @@ def test_a_twin_from_before_a_resync(pair: SimulatedPair, end: End, hot: bool) -
 
     assert_equal_disks(pair)
     assert events.SECONDARY_STALE in pair.events
+
+
+@pytest.mark.parametrize("hot", [False, True], ids=["at the start", "later"])
+@pytest.mark.parametrize("writes", [1, 30])
+def test_the_secondary_of_a_copy_of_both_disks(pair: SimulatedPair, writes: int, hot: bool) -> None:
+    """Set, ids and generation are the same; that the past is another's shows at its head."""
+    images = pair.images()
+    pair.start()
+    pair.write(3 * REGION, b"\x22" * BLOCK)
+    pair.stop()
+    others = pair.images()[1]
+    pair.put_back(images)
+    if not hot:
+        pair.start()
+    else:
+        pair.start(with_secondary=False)
+    for _ in range(writes):
+        pair.write(REGION, b"\x33" * BLOCK)
+    pair.flush()
+    pair.stop()
+    give(pair, others)
+    pair.events.clear()
+
+    if hot:
+        pair.start(with_secondary=False)
+        attach(pair)
+    else:
+        pair.start()
+
+    assert_equal_disks(pair)
+    assert events.WRITTEN_ELSEWHERE in pair.events or events.SECONDARY_STALE in pair.events
+
+
+def test_hosts_that_write_while_the_head_is_looked_at_raise_no_alarm(pair: SimulatedPair) -> None:
+    pair.start(with_secondary=False)
+    attaching = Task(pair.lifecycle.attach(pair.secondary))
+    while not attaching.finished:
+        pair.write(0, pair.random.randbytes(BLOCK))  # the last block of the history
+    attaching.result()
+    pair.world.run_until(lambda: pair.volume.protection.value == "protected")
+    assert events.WRITTEN_ELSEWHERE not in pair.events
+    assert_equal_disks(pair)
 
 
 @ENDS
