@@ -152,6 +152,7 @@ class Lifecycle:
         self._listen(path)
         volume.path = path
         volume.protection = Protection.TRACKING
+        volume.alert(events.SECONDARY_LOST, "writes are only tracked: its secondary is not here")
         path.track()
 
     async def _new_generation(self) -> None:
