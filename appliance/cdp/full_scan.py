@@ -152,8 +152,20 @@ class FullScan:
             intersect(self._compare, whole), self._pace, False, lambda size: None
         )
         self._compare = EMPTY
+        if not self._revised:
+            self.first_copy = self._first_copied()  # all of it, but for saying so
         self._scan.copied = max(0, self._scan.different - self._revised.total * SECTOR)
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
+
+    def _first_copied(self) -> int:
+        """The first write of the fix-up delta map that an earlier life of this scan has left."""
+        chain = self._history.chain
+        rows = chain.suspects.rows
+        seen = int(rows["seen_write"].max()) if len(rows) else 0
+        for delta_map in reversed(chain.all_maps):
+            if delta_map.kind is MapKind.FIX_UP and delta_map.first_write > seen:
+                return delta_map.first_write
+        return 0
 
     async def _copy(self, comparison: Comparison) -> None:
         history, job = self._history, self._job
