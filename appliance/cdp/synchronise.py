@@ -83,6 +83,7 @@ class Synchroniser:
         DiskFailed in the end if the primary did not give all of it: those
         regions stay out of sync.
         """
+        regions = self._take()
         comparison = await self._begin()
 
         def differed(size: int) -> None:
@@ -98,7 +99,7 @@ class Synchroniser:
             return self._regions_of(comparison.unreadable)
 
         try:
-            await self._in_batches(job, repair)
+            await self._in_batches(job, regions, repair)
             self._raise_unreadable(comparison.unreadable)
         finally:
             comparison.end()
@@ -159,7 +160,7 @@ class Synchroniser:
                     self._history.base_turn.give()
             return []
 
-        await self._in_batches(job, copy)
+        await self._in_batches(job, self._take(), copy)
 
     def _steps(self, regions: list[int]) -> Iterator[tuple[int, int]]:
         """Offset and size of each step, neighbouring regions together."""
@@ -183,15 +184,23 @@ class Synchroniser:
             buffer.release()
         job.advance(copied=length)
 
-    async def _in_batches(
-        self, job: Job, work: Callable[[list[int]], Awaitable[list[int]]]
-    ) -> None:
-        """Work on the regions that are out of sync; `work` returns those that must stay so."""
+    def _take(self) -> list[int]:
+        """The regions that are out of sync; what is marked from now on stays so.
+
+        Before a comparison begins: what it watches counts as equal, and a write that fails on the
+        primary is not.
+        """
         regions = self._log.out_of_sync()
+        self._log.marked.difference_update(regions)
+        return regions
+
+    async def _in_batches(
+        self, job: Job, regions: list[int], work: Callable[[list[int]], Awaitable[list[int]]]
+    ) -> None:
+        """Work on these regions; `work` returns those that must stay out of sync."""
         job.bytes_total = sum(self._region(number)[1] for number in regions)
         for at in range(0, len(regions), CLEAR_AT):
             batch = regions[at : at + CLEAR_AT]
-            self._log.marked.difference_update(batch)
             kept = await work(batch)
             journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,
