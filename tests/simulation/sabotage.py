@@ -191,7 +191,7 @@ SABOTAGES = [
     Sabotage("full-history-stops-the-host", "8 the host", _full_history_stops_the_host),
     Sabotage("stale-tails-believed", "on disk: stale tails", _stale_tails_believed),
     Sabotage("base-left-behind", "retention", _maps_leave_before_the_base_is_whole),
-    Sabotage("segments-reused-at-once", "on disk: reuse", _segments_reused_at_once, first=326),
+    Sabotage("segments-reused-at-once", "on disk: reuse", _segments_reused_at_once, first=740),
     Sabotage(
         "names-what-is-in-flight",
         "on disk: checkpoint",
