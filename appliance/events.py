@@ -40,6 +40,8 @@ VOLUME_RELEASED: Final = "EV207"
 HISTORY_SMALL: Final = "EV211"
 WRITTEN_ELSEWHERE: Final = "EV212"
 RESTORE_OWED: Final = "EV213"
+SECONDARY_SLOW: Final = "EV214"
+SECONDARY_STALE: Final = "EV215"
 VOLUME_RECOVERED: Final = "EV208"
 SECONDARY_BACK: Final = "EV209"
 POLICY_CHANGED: Final = "EV210"
@@ -134,6 +136,24 @@ KINDS: Final[dict[str, EventKind]] = {
             " synchronisation suffices later; moments from now on cannot be restored.",
         ),
         EventKind(
+            SECONDARY_SLOW,
+            "error",
+            "volume {volume}: hosts waited {seconds} s for the secondary, which is too slow",
+            "Under `ack=primary` hosts do not wait for the secondary, but for what lags in memory;"
+            " they have filled that faster than it is written.  They go on, and writes are only"
+            " tracked; the secondary is brought back after a while.  A faster secondary helps, and"
+            " so does `ack=both`, under which hosts are never faster than it.",
+        ),
+        EventKind(
+            SECONDARY_STALE,
+            "warning",
+            "volume {volume}: disk {disk} lacks writes that its secondary has had; all of it is"
+            " compared",
+            "The disk is an old copy of the secondary, or it lost what it had confirmed.  Points up"
+            " to its last write are its own; what the primary has counts from then on, and the"
+            " whole of it is compared.",
+        ),
+        EventKind(
             VOLUME_OFFLINE,
             "warning",
             "volume {volume} is offline: {reason}",
@@ -169,8 +189,8 @@ KINDS: Final[dict[str, EventKind]] = {
             "warning",
             "volume {volume}: the primary was written elsewhere; all of it is compared",
             "Blocks of the primary differ from what was last written to them here: the disk was"
-            " used without Ebbtide, or an old copy of it was connected.  What the primary holds"
-            " counts; the whole of it is compared with the secondary.",
+            " used without Ebbtide, or one of the two is a copy that went its own way.  What the"
+            " primary holds counts; the whole of it is compared with the secondary.",
         ),
         EventKind(
             HISTORY_SMALL,

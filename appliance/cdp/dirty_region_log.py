@@ -140,8 +140,6 @@ class DirtyRegionLog:
         """The last slot failed: what stands here, intents and ceiling, is not on the disk."""
         self.marked: set[int] = set()
         """Regions marked out of sync, again perhaps, since a repair looked here last."""
-        self.marks = 0
-        """How often regions were marked in this life."""
         self._bitmap_turn = Turn()
         self._unwritten: set[int] = set()
         """Pages of the bitmap whose bits are not durable as they are."""
@@ -245,7 +243,6 @@ class DirtyRegionLog:
         """Durable when this returns."""
         marked = list(regions)
         self.marked.update(marked)
-        self.marks += 1
         await self._change(marked, True)
 
     async def clear_out_of_sync(self, regions: Iterable[int]) -> None:

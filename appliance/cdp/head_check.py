@@ -9,6 +9,8 @@ Only as many of the newest maps are read as tell of enough blocks: what it
 costs does not depend on how much history there is.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from appliance.cdp import disk_io
@@ -29,11 +31,12 @@ MOST_ENTRIES = 256 * LAST_BLOCKS
 
 
 async def agrees_with_head(
-    history: History, primary: Disk, pool: BufferPool, excused: set[int]
+    history: History, primary: Disk, pool: BufferPool, excused: Callable[[], set[int]]
 ) -> bool:
     """Does the primary hold what was last written to it, outside the `excused` regions?
 
-    What cannot be read counts as agreeing: that is for others to find.
+    Hosts may write meanwhile, to regions that are excused by then.  What
+    cannot be read counts as agreeing: that is for others to find.
     """
     cuts = history.cuts
     head = await _head(history)
@@ -41,16 +44,22 @@ async def agrees_with_head(
         return True  # what was written last is not known, and everything is compared
     starts, ends = spans(head.rows[-LAST_BLOCKS:])
     size = history.superblock.region_size // SECTOR
-    reader = history.reader(head)
-    looks = [
-        Task(_agrees(reader, primary, pool, start, end))
-        for start, end in zip(
-            starts.tolist(), np.minimum(ends, starts + LARGEST // SECTOR).tolist(), strict=True
-        )
-        if excused.isdisjoint(range(start // size, (end - 1) // size + 1))
-    ]
+    reader, known = history.reader(head), excused()
+    regions: list[range] = []
+    looks = []
+    for start, end in zip(
+        starts.tolist(), np.minimum(ends, starts + LARGEST // SECTOR).tolist(), strict=True
+    ):
+        touched = range(start // size, (end - 1) // size + 1)
+        if known.isdisjoint(touched):
+            regions.append(touched)
+            looks.append(Task(_agrees(reader, primary, pool, start, end)))
     agreed: list[bool] = await gather(looks)
-    return all(agreed)
+    written = excused()
+    return all(
+        fine or not written.isdisjoint(touched)
+        for fine, touched in zip(agreed, regions, strict=True)
+    )
 
 
 async def _head(history: History) -> PitMap | None:

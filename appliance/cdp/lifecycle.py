@@ -32,6 +32,7 @@ from appliance.cdp.history import History
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import Clock, Disk, Post
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.overload import Overload
 from appliance.cdp.pair import check_pair
 from appliance.cdp.policies import Policies
 from appliance.cdp.rescue import Rescue
@@ -72,6 +73,7 @@ class Lifecycle:
         self._orders = orders
         self.jobs = VolumeJobs(self.volume, job_numbers)
         self._housekeeping = Housekeeping(self.volume, self._ticked)
+        self._overload = Overload(self.volume)
         self._log_is_whole = False
         self._unsettled = 0
         self._retry_ticks = 1
@@ -150,6 +152,7 @@ class Lifecycle:
         self._listen(path)
         volume.path = path
         volume.protection = Protection.TRACKING
+        volume.alert(events.SECONDARY_LOST, "writes are only tracked: its secondary is not here")
         path.track()
 
     async def _new_generation(self) -> None:
@@ -212,9 +215,9 @@ class Lifecycle:
         path.reserve = 0
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
+        trusted = self._log_is_whole and await self._belong_together(history)
         if first:
-            await self._look_for_other_writers(history)
-            await recovery.take_stock(history, log, self._log_is_whole)
+            await recovery.take_stock(history, log, trusted)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
             await recovery.settle(history, log, path, self.jobs.synchroniser)
         else:
@@ -222,7 +225,7 @@ class Lifecycle:
             await path.drain()
             try:
                 # Only now: every write that was tracked must have its bit by then.
-                await recovery.take_stock(history, log, self._log_is_whole)
+                await recovery.take_stock(history, log, trusted)
                 self._require_primary()
             except BaseException:
                 if not self._primary_is_lost:
@@ -246,14 +249,29 @@ class Lifecycle:
         volume.alert(events.SECONDARY_LOST, None)
         self.jobs.tell_suspects()
 
-    async def _look_for_other_writers(self, history: History) -> None:
-        """A primary that was written elsewhere is compared whole, whatever its log says."""
+    async def _belong_together(self, history: History) -> bool:
+        """Is this history the past of this primary, as both are now?
+
+        If not, that is told, and all is compared, whatever the log says.
+        """
         volume, log = self.volume, self.volume.log
-        if history.chain.baseline_whole and self._log_is_whole:
-            excused = {*log.active, *log.out_of_sync()}
-            if not await agrees_with_head(history, volume.primary, self._pool, excused):
-                self._log_is_whole = False
-                self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
+        newest = history.chain.newest_write
+        if newest < log.stable_write:
+            disk = history.disk.identity.id
+            self._emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
+            return False
+        if not history.chain.baseline_whole:
+            return True
+
+        def excused() -> set[int]:
+            return {*log.active, *log.out_of_sync()}
+
+        # Numbers that were never given out here are another primary's.
+        ours = newest < max(1, log.ceiling)
+        if ours and await agrees_with_head(history, volume.primary, self._pool, excused):
+            return True
+        self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
+        return False
 
     def _ticked(self) -> None:
         """What is out of sync is synchronised, unless a person said no.
@@ -282,6 +300,7 @@ class Lifecycle:
         path.on_primary_error = self._primary_failed
         path.on_no_room = self._housekeeping.no_room
         path.on_crowded = self._housekeeping.crowded
+        path.on_held_back = self._overload.held_back
 
     # Out of protection, out of service
 

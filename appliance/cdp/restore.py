@@ -197,8 +197,13 @@ class _Pending:
 async def _differs(
     primary: Disk, wanted: Buffer, ranges: list[tuple[int, int]], pool: BufferPool
 ) -> list[bool]:
-    """Which ranges does the primary hold otherwise?"""
-    found = await disk_io.read_ranges(primary, pool, ranges)
+    """Which ranges does the primary hold otherwise?  What it does not give is healed by a write."""
+    try:
+        found = await disk_io.read_ranges(primary, pool, ranges)
+    except DiskFailed:
+        if primary.fenced:
+            raise
+        return [True] * len(ranges)
     try:
         differs = []
         at = 0

@@ -18,7 +18,7 @@ from appliance.cdp import disk_io
 from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.dirty_region_log import DirtyRegionLog
-from appliance.cdp.extents import EMPTY, Extents, extents, union
+from appliance.cdp.extents import Extents, extents
 from appliance.cdp.full_scan import FullScan
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, WRITE, Disk
@@ -84,33 +84,27 @@ class Synchroniser:
         DiskFailed in the end if the primary did not give all of it: those
         regions stay out of sync.
         """
-        unreadable = EMPTY
+        regions = self._take()
         self._history.journal.cut(MapKind.FIX_UP)
-        marks, comparison = self._log.marks, await self._begin()
+        comparison = await self._begin()
 
         def differed(size: int) -> None:
             job.bytes_total += size
             job.advance(different=size, copied=size)
 
         async def repair(regions: list[int]) -> list[int]:
-            nonlocal comparison, marks, unreadable
-            if self._log.marks != marks:
-                # The primary has failed a write: that it was journaled makes nothing equal.
-                comparison.end()
-                marks, comparison = self._log.marks, await self._begin()
             job.phase = "scanning"
             ranges = [self._region(number) for number in regions]
             compare = await comparison.scan(ranges, pace, lambda size: job.advance(scanned=size))
             job.phase = "copying"
             await comparison.revise(compare, pace, True, differed)
-            unreadable = union(unreadable, comparison.unreadable)
             return self._regions_of(comparison.unreadable)
 
         try:
-            await self._in_batches(job, repair)
+            await self._in_batches(job, regions, repair)
         finally:
             comparison.end()
-        self.raise_unreadable(unreadable)
+        self.raise_unreadable(comparison.unreadable)
 
     async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> FullScan:
         """Compare everything, and copy what differs if the scan is for that; see `FullScan`."""
@@ -165,7 +159,7 @@ class Synchroniser:
                     self._history.base_turn.give()
             return []
 
-        await self._in_batches(job, copy)
+        await self._in_batches(job, self._take(), copy)
 
     def _steps(self, regions: list[int]) -> Iterator[tuple[int, int]]:
         """Offset and size of each step, neighbouring regions together."""
@@ -189,19 +183,30 @@ class Synchroniser:
             buffer.release()
         job.advance(copied=length)
 
-    async def _in_batches(
-        self, job: Job, work: Callable[[list[int]], Awaitable[list[int]]]
-    ) -> None:
-        """Work on the regions that are out of sync; `work` returns those that must stay so."""
+    def _take(self) -> list[int]:
+        """The regions that are out of sync; what is marked from now on stays so.
+
+        Before a comparison begins: what it watches counts as equal, and a write that fails on the
+        primary is not.
+        """
         regions = self._log.out_of_sync()
+        self._log.marked.difference_update(regions)
+        return regions
+
+    async def _in_batches(
+        self, job: Job, regions: list[int], work: Callable[[list[int]], Awaitable[list[int]]]
+    ) -> None:
+        """Work on these regions; `work` returns those that must stay out of sync."""
         job.bytes_total = sum(self._region(number)[1] for number in regions)
         for at in range(0, len(regions), CLEAR_AT):
             batch = regions[at : at + CLEAR_AT]
-            self._log.marked.difference_update(batch)
             kept = await work(batch)
+            journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
             await self._flush_both()
+            # A secondary without these records must not be taken for this one.
+            await self._path.promise(journaled)
             # What was marked again meanwhile may have changed behind the copy.
             done = set(batch) - self._log.marked - set(kept)
             await self._log.clear_out_of_sync(done)

@@ -91,6 +91,8 @@ class WritePath:
         """Error, and the bytes concerned; none where it is not about data."""
         self.on_no_room: Callable[[], None] = lambda: None
         self.on_crowded: Callable[[], None] = lambda: None
+        self.on_held_back: Callable[[bool], None] = lambda held: None
+        """Writes begin to wait for nothing but what lags under PRIMARY; or they go on."""
         self._log = region_log
         self._region_size = region_size
         self._post = post
@@ -105,6 +107,8 @@ class WritePath:
         self._cut_write: int | None = None
         """While the last group issued ends in the middle of a write: its `failed_flushes`."""
         self._lag = 0
+        self._held_back = False
+        """As `on_held_back` was told last."""
         self._lost = False
         """The secondary has failed, and tracking is not durable yet."""
         self._posted = False
@@ -114,6 +118,8 @@ class WritePath:
         self._at_rest = False
         self._locks = RangeLocks()
         self._drained: list[Completion[None]] = []
+        self._promised: list[Completion[OSError | None]] = []
+        """Who waits for a slot, which is written between two groups."""
         self._barriers: list[tuple[int, Completion[None]]] = []
         """What waits for all writes up to a number to be complete on both legs."""
         self._flushes = Flushes(
@@ -154,6 +160,8 @@ class WritePath:
         self._posted = False
         if self._rested is not None:
             self._rest_if_between_writes(self._rested)
+        if self._promised and self._starting is None and not self._retiring:
+            self._write_promised()
         if self._drained:
             self._tell_drained()
         if self.mode is _PAUSED or self._starting is not None or self._retiring:
@@ -164,7 +172,9 @@ class WritePath:
         if self.mode is _JOURNALING:
             assert self.journal is not None
             if self._lag > LAG:
+                self._hold_back(True)
                 return  # goes on when a journal leg completes
+            self._hold_back(False)
             if not self.journal.has_room(group.payload, self.reserve):
                 self.mode = _PAUSED
                 self.on_no_room()
@@ -188,6 +198,8 @@ class WritePath:
         for region in regions:
             active[region] = group.last_write
         if len(active) > self._log.capacity:
+            if self._issued:  # under PRIMARY alone: it lags, and holds its intents
+                self._hold_back(True)
             # Everything before this group is complete, so a flush of both retires it.
             self.flush_both(lambda ok: self._start_after_retirement(group, ok))
         elif len(active) == known and not rising:
@@ -216,6 +228,11 @@ class WritePath:
             self._log.write_slot(lambda error: self._intent_written(group, error))
         elif not ok:
             self._refuse(group)
+
+    def _hold_back(self, held: bool) -> None:
+        if held is not self._held_back:
+            self._held_back = held
+            self.on_held_back(held)
 
     def _retire_again(self, group: Group) -> None:
         if self._starting is group:
@@ -270,6 +287,7 @@ class WritePath:
 
     def _issue(self, group: Group) -> None:
         self._starting = None
+        self._hold_back(False)
         self._issued.append(group)
         cut = self._cut_write
         group.failed_flushes = self._flushes.failures if cut is None else cut
@@ -514,6 +532,29 @@ class WritePath:
 
         self.flush_both(flushed)
         return finished
+
+    async def promise(self, write: int) -> None:
+        """Make the log say, durably, that the journal was flushed behind a write.
+
+        A copy of the secondary that lacks it is told by that from now on.
+        DiskFailed if the primary does not take it.
+        """
+        self._log.stable_write = max(self._log.stable_write, write)
+        promised: Completion[OSError | None] = Completion()
+        self._promised.append(promised)
+        self.wake()
+        error = await promised
+        if error is not None:
+            raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
+
+    def _write_promised(self) -> None:
+        promised, self._promised = self._promised, []
+
+        def written(error: OSError | None) -> None:
+            for completion in promised:
+                completion.succeed(error)
+
+        self._write_slot(written)
 
     async def write_slot(self) -> None:
         """Make the log's slot durable as it stands; DiskFailed if the primary does not take it.

@@ -3,10 +3,14 @@
 A volume starts when its primary is there: at once with its secondary, without
 it after a while, tracking.  A disk that comes back is given to its volume
 again without being asked; one that does not belong is left alone and said so.
+
+Of several disks that say the same of themselves (copies of one another), the
+one that the volume has been using stays its disk.  If it used none of them,
+none is taken, for nobody can know which counts, until all but one are gone.
 """
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -24,6 +28,10 @@ from appliance.loop import Loop, LoopTimer
 from appliance.service.bays import Bay, Bays
 from appliance.service.exports import VolumeExports
 
+LOOKS = 50
+LOOK_SECONDS = 0.02
+"""Looks at other disks that are under way are waited for this often: one of them may be a twin."""
+
 
 @dataclass(slots=True, eq=False)
 class Slot:
@@ -35,6 +43,10 @@ class Slot:
     lifecycle: Lifecycle | None = None
     waiting: LoopTimer | None = None
     starting: Task[None] | None = None
+    used: dict[int, str] = field(default_factory=dict)
+    """By role, the id of the disk that the volume has used last in this life of the service."""
+    looks: int = 0
+    """How often it has waited for looks at other disks."""
 
 
 class Assembly:
@@ -126,21 +138,57 @@ class Assembly:
             if bay.disk is not None:
                 bay.disk.close()
 
+    def waits(self, bay: Bay) -> str:
+        """What a disk of ours waits for, in words; nothing if it is in service."""
+        for slot in self._slots.values():
+            if slot.lifecycle is None and bay in (slot.primary, slot.secondary):
+                return f"waits for its {'secondary' if bay is slot.primary else 'primary'}"
+        return ""
+
     def _disk_ready(self, bay: Bay) -> None:
         found = bay.superblock
         assert found is not None
         slot = self._slots.setdefault(found.set_id, Slot(found.name))
+        if self._is_contested(slot, bay, found.role):
+            return
         if found.role == format.PRIMARY:
-            if slot.primary is not None and slot.primary.disk is not None:
-                self._refuse(bay, "its volume has its primary already")
-                return
             slot.primary = bay
         else:
-            if slot.secondary is not None and slot.secondary.disk is not None:
-                self._refuse(bay, "its volume has its secondary already")
-                return
             slot.secondary = bay
-        self._match(slot)
+        self._loop.post(lambda: self._match(slot))
+
+    def _is_contested(self, slot: Slot, bay: Bay, role: int) -> bool:
+        """Is there another disk that is what this one says it is?  Then it is not taken."""
+        rivals = self._bays.rivals(bay)
+        used = slot.used.get(role)
+        if not rivals or bay.id == used:
+            return False
+        word = "primary" if role == format.PRIMARY else "secondary"
+        if any(rival.id == used for rival in rivals):
+            self._refuse(bay, f"its volume has its {word} already, disk {used}")
+            return True
+        if role == format.PRIMARY:
+            slot.primary = None
+        else:
+            slot.secondary = None
+        claimants = [bay, *rivals]
+        names = " and ".join(sorted(claimant.id for claimant in claimants))
+        for claimant in claimants:
+            if not claimant.contested or claimant.disk is not None:
+                claimant.contested = True
+                self._refuse(
+                    claimant,
+                    f"{names} each claim to be the {word} of volume '{slot.name}';"
+                    " take out all but one",
+                )
+        return True
+
+    def _look_at_last(self, gone: Bay) -> None:
+        """Of disks that contested a role only one is left: it counts."""
+        left = [bay for bay in self._bays.rivals(gone) if bay.contested]
+        if len(left) == 1:
+            left[0].contested = False
+            self._bays.probe(left[0])
 
     def _refuse(self, bay: Bay, reason: str) -> None:
         bay.trouble = reason
@@ -155,6 +203,11 @@ class Assembly:
             return
         if slot.primary is None or slot.primary.disk is None:
             return
+        if self._bays.looking and slot.looks < LOOKS:
+            slot.looks += 1
+            self._loop.after(LOOK_SECONDS, lambda: self._match(slot))
+            return
+        slot.looks = 0
         has_secondary = slot.secondary is not None and slot.secondary.disk is not None
         if slot.lifecycle is not None:
             if slot.lifecycle.volume.primary is not slot.primary.disk:
@@ -197,6 +250,9 @@ class Assembly:
         if found.name in self.lifecycles:
             self._refuse(slot.primary, f"there is another volume called {found.name}")
             return
+        slot.used[format.PRIMARY] = slot.primary.id
+        if with_secondary and slot.secondary is not None:
+            slot.used[format.SECONDARY] = slot.secondary.id
         lifecycle = Lifecycle(
             primary,
             found,
@@ -216,6 +272,10 @@ class Assembly:
             await lifecycle.start(secondary)
         except WrongDisk as error:
             lifecycle.volume.alert(error.code, str(error))
+            assert slot.secondary is not None
+            slot.secondary.trouble = str(error)
+            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            del slot.used[format.SECONDARY]
             raise
         except EbbtideError as error:
             if secondary is None:
@@ -255,11 +315,12 @@ class Assembly:
         bay = slot.secondary
         assert bay is not None
         assert bay.disk is not None
+        before, slot.used[format.SECONDARY] = slot.used.get(format.SECONDARY, ""), bay.id
         try:
             await lifecycle.attach(bay.disk)
         except WrongDisk as error:
             self._refuse(bay, str(error))
-            slot.secondary = None
+            slot.secondary, slot.used[format.SECONDARY] = None, before
         except EbbtideError as error:
             self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
             self._drop_secondary(slot)
@@ -294,6 +355,7 @@ class Assembly:
             if slot.secondary is bay:
                 slot.secondary = None
                 self._go_on_without(slot)
+        self._look_at_last(bay)
 
     def _go_on_without(self, slot: Slot) -> None:
         """If its secondary was what kept a volume from starting, it starts now."""

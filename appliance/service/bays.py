@@ -3,7 +3,7 @@
 A disk that appears is opened, asked for a superblock, and closed again unless
 it has one: what is not ours stays free for others.  A disk that failed is
 closed, and opened anew once the kernel has given everything back; one that
-keeps failing is held off for longer and longer.
+keeps failing, or coming and going, is held off for longer and longer.
 """
 
 from collections.abc import Callable
@@ -29,6 +29,10 @@ STEADY_SECONDS = 60.0
 CLOSING_SECONDS = 0.1
 
 
+Claim = tuple[bytes, int]
+"""The set that a disk belongs to, and its role in it."""
+
+
 @dataclass(slots=True, eq=False)
 class Bay:
     """One attached disk.  `disk` is open only while it is ours; `trouble` is for people."""
@@ -42,6 +46,10 @@ class Bay:
     opened_ns: int = 0
     held_off: bool = False
     """A look at it is due."""
+    claim: "Claim | None" = None
+    """What it said that it is when it was last looked at; it need not be open."""
+    contested: bool = False
+    """Another disk says the same of itself, and nobody knows which is right."""
     probe: Task[None] | None = None
 
     @property
@@ -67,11 +75,22 @@ class Bays:
         self._deadline = deadline
         self._now_ns = now_ns
         self._bays: dict[tuple[str, str], Bay] = {}
+        self._restless: dict[str, float] = {}
+        """By disk id, for how many seconds one that was pulled soon is held off when it is back."""
         self.on_ready: Callable[[Bay], None] = lambda bay: None
         self.on_gone: Callable[[Bay], None] = lambda bay: None
 
     def all(self) -> list[Bay]:
         return sorted(self._bays.values(), key=lambda bay: bay.id)
+
+    def rivals(self, bay: Bay) -> list[Bay]:
+        """The other attached disks that say the same of themselves."""
+        return [other for other in self.all() if other is not bay and other.claim == bay.claim]
+
+    @property
+    def looking(self) -> bool:
+        """Is a look at some disk under way?"""
+        return any(bay.probe is not None and not bay.probe.finished for bay in self._bays.values())
 
     def find(self, name: str) -> Bay:
         """The disk that people mean by an id, a serial number or a WWN.
@@ -95,7 +114,12 @@ class Bays:
         bay = Bay(disk)
         self._bays[disk.identity.node, disk.incarnation] = bay
         self._emit(events.DISK_ARRIVED, disk=disk.identity.id, node=disk.identity.node)
-        self.probe(bay)
+        delay = self._restless.get(bay.id, 0.0)
+        if delay:
+            bay.trouble, bay.held_off = "it comes and goes, and is held off", True
+            self._loop.after(delay, lambda: self._probe_again(bay))
+        else:
+            self.probe(bay)
 
     def disk_disappeared(self, disk: FoundDisk) -> None:
         bay = self._bays.pop((disk.identity.node, disk.incarnation), None)
@@ -104,15 +128,24 @@ class Bays:
         bay.attached = False
         self._emit(events.DISK_LEFT, disk=bay.id)
         if bay.disk is not None:
+            self._note_restless(bay)
             bay.disk.close()
+        if bay.claim is not None:
             self.on_gone(bay)
+
+    def _note_restless(self, bay: Bay) -> None:
+        """It may be pulled and put back once; who does it again and again has a bad contact."""
+        before = self._restless.pop(bay.id, None)
+        if self._now_ns() - bay.opened_ns <= STEADY_SECONDS * 1e9:
+            longer = 0.0 if before is None else max(HOLD_OFF_SECONDS, 2 * before)
+            self._restless[bay.id] = min(LONGEST_HOLD_OFF_SECONDS, longer)
 
     def disk_changed(self, disk: FoundDisk) -> None:
         bay = self._bays.get((disk.identity.node, disk.incarnation))
         if bay is None:
             return
         bay.found = disk
-        if bay.disk is None:
+        if bay.disk is None and bay.id not in self._restless:
             self.probe(bay)
 
     # Opening and closing
@@ -133,6 +166,7 @@ class Bays:
             return
         try:
             bay.superblock = await superblock.load(disk, self._pool)
+            bay.claim = _claim(bay.superblock)
         except EbbtideError as error:
             bay.trouble = str(error)
             self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
@@ -160,7 +194,7 @@ class Bays:
     def own(self, bay: Bay, disk: RawDisk) -> None:
         """The disk is ours, and stays open."""
         bay.disk, bay.opened_ns = disk, self._now_ns()
-        bay.trouble = ""
+        bay.trouble, bay.claim = "", _claim(bay.superblock)
 
     async def close(self, disk: RawDisk) -> None:
         """Close a disk and wait until the kernel has given everything back."""
@@ -202,3 +236,7 @@ class Bays:
         bay.held_off = True
         self._loop.after(bay.hold_off, lambda: self._probe_again(bay))
         bay.hold_off = min(LONGEST_HOLD_OFF_SECONDS, 2 * bay.hold_off)
+
+
+def _claim(found: Superblock | None) -> Claim | None:
+    return None if found is None else (found.set_id, found.role)

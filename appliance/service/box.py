@@ -72,7 +72,8 @@ class Box:
             ours.role if ours else 0, ""
         )
         used = found.in_use if bay.disk is None else None
-        state = used or bay.trouble or ("in service" if bay.disk is not None else "free")
+        here = "" if bay.disk is None else self._assembly.waits(bay) or "in service"
+        state = used or bay.trouble or here or "free"
         return AttachedDisk(
             identity=found.identity,
             size=bay.disk.size if bay.disk else found.size,

@@ -5,10 +5,13 @@ DESIGN.md, section 4, rules 3, 5, 8 and 9.
 
 from collections.abc import Callable
 from errno import EIO
+from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
 from appliance import events
+from appliance.cdp.comparison import Comparison
 from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
 from appliance.cdp.tasks import Completion
 from appliance.errors import PointInGap, WrongDisk
@@ -233,6 +236,38 @@ def test_a_region_marked_again_behind_its_repair_is_repaired_again(seed: int) ->
     assert pair.world.run_until(answered).error == EIO
     assert not job.finished.finished, "it is still at work on the others"
 
+    pair.world.run_until(lambda: pair.volume.protection.value == "protected")
+
+    assert_equal_disks(pair)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_write_that_fails_as_a_resync_begins_is_repaired(
+    seed: int, mocker: MockerFixture
+) -> None:
+    """On the primary it is half there, in the journal wholly: what is watched is not equal."""
+    begin = Comparison.begin
+
+    async def begin_with_trouble(*about: Any) -> Comparison:
+        comparison = await begin(*about)
+        for error in (0, EIO):  # before the second one its intent is known
+            if error:
+                pair.primary.medium.fail_next(WRITE, error)
+            answered: Completion[HostRequest] = Completion()
+            data = memoryview(pair.random.randbytes(BLOCK))
+            pair.volume.submit(HostRequest(WRITE, 0, BLOCK, answered.succeed, data=data))
+            assert (await answered).error == error
+        mocker.stopall()
+        return comparison
+
+    pair = protected(seed)
+    pair.stop()
+    pair.start(with_secondary=False)
+    pair.write(3 * REGION, b"\x66" * BLOCK)
+    pair.stop()
+    mocker.patch.object(Comparison, "begin", begin_with_trouble)
+    pair.start(until_protected=False)
+    pair.idle(10)
     pair.world.run_until(lambda: pair.volume.protection.value == "protected")
 
     assert_equal_disks(pair)

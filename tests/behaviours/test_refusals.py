@@ -347,6 +347,8 @@ class TestWrongDisk:
         status = service.until("finance", lambda status: bool(status["alerts"]))
         assert status["state"] == "offline"
         assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
+        (shown,) = [disk for disk in service.ask("disks")["disks"] if disk["id"] == "beta"]
+        assert "both disks have served hosts without each other" in shown["state"]
         with pytest.raises(ExportRefusedError):
             service.connect("finance")
         assert (alpha.read_bytes(), beta.read_bytes()) == before

@@ -25,7 +25,7 @@ def history_of(pair: SimulatedPair) -> History:
 
 
 def agrees(pair: SimulatedPair) -> bool:
-    return pair.run(agrees_with_head(history_of(pair), pair.primary, pair.pool, set()))
+    return pair.run(agrees_with_head(history_of(pair), pair.primary, pair.pool, set))
 
 
 def test_of_the_newest_blocks_each_counts_and_older_ones_do_not() -> None:

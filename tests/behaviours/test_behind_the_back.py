@@ -1,0 +1,220 @@
+"""What was changed behind the appliance's back, on the real service: found to the block, told,
+mended, and all of it while a host writes and the service is killed.
+
+Claims 8 to 11 and 23.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.service.agreement import record
+from tests.service.behind_the_back import spoil
+from tests.service.nbd_client import NbdClient
+from tests.service.recorder import Recorder
+from tests.service.service_process import MIB, Json, Service
+
+BLOCK = 4096
+SIZE = 4 * MIB
+TARGETS = range(0, 704, 4)
+"""Blocks that are changed; each alone, so that neighbours would be noticed."""
+K = len(TARGETS)
+REPAIRED = "a synchronisation repaired blocks"
+LOAD = range(3 * MIB, 3 * MIB + (768 << 10))
+"""Bytes that a host writes meanwhile."""
+
+
+class Bench:
+    """A volume with three delta maps: the second one wrote the targets."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.recorder: Recorder | None = None
+        self.client: NbdClient | None = None
+        service.disk("alpha", SIZE)
+        service.disk("beta", 256 * MIB)
+        service.start("alpha", "beta")
+        service.protect("finance", "alpha", "beta")
+        self.marks = [self._life(range(700, 720)), self._life(TARGETS), self._life(range(720, 740))]
+        """The write number at the end of each map."""
+
+    @property
+    def secondary(self) -> Path:
+        return self.service.disks / "beta.img"
+
+    def _life(self, blocks: range) -> int:
+        """Write these blocks; a delta map ends with the life."""
+        service = self.service
+        with service.connect("finance") as client:
+            for block in blocks:
+                client.write(block * BLOCK, block.to_bytes(2, "little") * (BLOCK // 2))
+        written = int(service.status("finance")["write_number"])
+        service.stop()
+        service.start("alpha", "beta")
+        service.until_state("finance", "protected")
+        return written
+
+    # The host
+
+    def begin_load(self) -> None:
+        self.recorder = record(self.service, "finance")
+        self.client = self.service.connect("finance")
+
+    def write_until(self, condition: Callable[[], bool], seconds: float = 40) -> None:
+        assert self.recorder is not None
+        assert self.client is not None
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"it never came true: {self.service.story()}"
+            while self.client.in_flight >= 4:
+                self.recorder.note(self.client.collect())
+            self.recorder.send_one(self.client, LOAD.start, LOAD.stop)
+
+    def end_load(self) -> None:
+        """Nothing failed, and the volume holds what was acknowledged."""
+        assert self.recorder is not None
+        assert self.client is not None
+        self.recorder.settle(self.client)
+        self.client.close()
+        assert not self.recorder.errors()
+        self.check_survived()
+
+    def check_survived(self) -> bytes:
+        assert self.recorder is not None
+        contents = self.service.contents("finance")
+        self.recorder.life.check_survived(np.frombuffer(contents, np.uint8))
+        return contents
+
+    def kill_and_start(self) -> None:
+        """SIGKILL, in the middle of the load."""
+        assert self.recorder is not None
+        assert self.client is not None
+        self.service.kill()
+        self.recorder.hear_out(self.client)
+        self.client.close()
+        self.service.start("alpha", "beta")
+        self.service.until("finance", lambda status: status["service"] == "online")
+        contents = self.check_survived()
+        self.recorder.begin(self.service.status("finance")["write_number"], contents)
+        self.client = self.service.connect("finance")
+
+    # The scan
+
+    def job(self) -> Json:
+        """Of the scan, as `status` shows it, or how it ended."""
+        status = self.service.status("finance")
+        job = status["job"] or status["last_job"]
+        assert isinstance(job, dict)
+        return job
+
+    def set_throttle(self, throttle: str) -> None:
+        self.service.ask("set", volume="finance", settings=[f"throttle={throttle}"])
+
+    def figures(self) -> tuple[str, str, int, int]:
+        job = self.job()
+        return job["kind"], job["result"], job["bytes_different"], job["bytes_copied"]
+
+    # What is told of it
+
+    def assert_suspects(self, kind: str) -> None:
+        """The map that wrote the targets and those behind it, up to the repair."""
+        timeline = self.service.ask("timeline", volume="finance")
+        maps = timeline["maps"]
+        end = maps[-1]["last_write"] + 1
+        if kind == "full":  # from its first copy to its last one it is a gap
+            (end,) = (gap["from_write"] for gap in timeline["gaps"] if gap["reason"] == REPAIRED)
+            assert {m["kind"] for m in maps if m["first_write"] == end} == {"fix_up"}
+        told = [(m["first_write"], m["last_write"]) for m in maps if m["suspect"]]
+        assert told == [
+            (m["first_write"], m["last_write"])
+            for m in maps
+            if m["last_write"] > self.marks[0] and m["first_write"] < end
+        ]
+        assert told, "some are"
+        assert any(m["last_write"] <= self.marks[0] for m in maps), "and some are not"
+
+    def assert_refused_unless_forced(self) -> None:
+        suspect = ("restore", "finance", "--to", f"write:{self.marks[1]}")
+        code, error, sentence = self.service.refusal(*suspect, "--yes", "--wait")
+        assert (code, error) == (3, "EB404"), sentence
+        trusted = self.service.do("restore", "finance", "--to", f"write:{self.marks[0]}", "--plan")
+        assert trusted["plan"]["write"] == self.marks[0]
+        done = self.service.do(*suspect, "--force", "--yes", "--wait")
+        assert done["job"]["result"] == "done"
+
+
+@pytest.fixture
+def bench(make_service: Callable[..., Service]) -> Iterator[Bench]:
+    bench = Bench(make_service())
+    yield bench
+    if bench.client is not None:
+        bench.client.close()
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["while it was stopped", "in service"])
+def test_each_changed_block_is_found_and_told(bench: Bench, stopped: bool) -> None:
+    service = bench.service
+    if stopped:
+        service.stop()
+        spoil(bench.secondary, TARGETS)
+        service.start("alpha", "beta")
+        service.until_state("finance", "protected")
+    else:
+        spoil(bench.secondary, TARGETS)
+    bench.begin_load()
+    number = service.ask("sync", volume="finance", verify=True)["job"]["number"]
+    bench.write_until(lambda: bench.job()["result"] is not None)
+    bench.end_load()
+    assert (
+        service.do("job", "wait", str(number))["job"]["bytes_scanned"]
+        == service.status("finance")["size"]
+    )
+    assert bench.figures() == ("verify", "done", K * BLOCK, 0)
+    bench.assert_suspects("verify")
+    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    assert (again["bytes_different"], again["bytes_copied"]) == (K * BLOCK, 0)
+    bench.assert_refused_unless_forced()
+    mended = service.do("sync", "finance", "--full", "--wait")["job"]
+    assert (mended["bytes_different"], mended["bytes_copied"]) == (K * BLOCK, K * BLOCK)
+    bench.assert_suspects("full")
+    equal = service.do("sync", "finance", "--verify", "--wait")["job"]
+    assert equal["bytes_different"] == 0
+    newest = service.status("finance")["window"]["newest_write"]
+    assert service.contents(f"finance@write:{newest}") == service.contents("finance")
+
+
+@pytest.mark.parametrize(
+    ("kind", "phase"),
+    [
+        ("verify", "scanning"),
+        ("verify", "revising"),
+        ("full", "scanning"),
+        ("full", "revising"),
+        ("full", "copying"),
+    ],
+)
+def test_a_kill_in_any_phase_changes_no_figure(bench: Bench, kind: str, phase: str) -> None:
+    service = bench.service
+    spoil(bench.secondary, TARGETS)
+    bench.begin_load()
+    bench.set_throttle("2-2")
+    service.ask("sync", volume="finance", **{kind: True})
+    bench.write_until(lambda: bench.job()["bytes_scanned"] >= MIB)
+    if phase != "scanning":
+        bench.set_throttle("1-1")
+        bench.write_until(lambda: bench.job()["phase"] == phase)
+    assert bench.job()["phase"] == phase
+    bench.kill_and_start()
+    job = bench.job()
+    assert (job["kind"], job["result"]) == (kind, None), "it goes on by itself"
+    bench.set_throttle("16-max")
+    bench.write_until(lambda: bench.job()["result"] is not None)
+    bench.end_load()
+    copied = K * BLOCK if kind == "full" else 0
+    assert bench.figures() == (kind, "done", K * BLOCK, copied)
+    bench.assert_suspects(kind)
+    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    assert again["bytes_different"] == K * BLOCK - copied
