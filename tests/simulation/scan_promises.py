@@ -129,7 +129,7 @@ class Promises:
         }
         # What was written since is another place; what is there still has been all the while.
         least = {spoil.sector for spoil in asked.wrong if still.get(spoil.sector) is spoil}
-        if asked.damages != self._rig.damages:
+        if asked.damages != self._rig.damages or self._rig.volume.log.out_of_sync():
             return  # what a fold has lost is told otherwise, and repaired by a resync
         if least - suspect:
             raise Violation(f"a verify has missed the sectors {sorted(least - suspect)}")
