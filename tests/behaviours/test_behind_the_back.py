@@ -200,7 +200,7 @@ def test_a_kill_in_any_phase_changes_no_figure(bench: Bench, kind: str, phase: s
     service = bench.service
     spoil(bench.secondary, TARGETS)
     bench.begin_load()
-    bench.set_throttle("2-2")
+    bench.set_throttle("1-1" if phase == "scanning" else "2-2")
     service.ask("sync", volume="finance", **{kind: True})
     bench.write_until(lambda: bench.job()["bytes_scanned"] >= MIB)
     if phase != "scanning":
