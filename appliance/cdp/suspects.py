@@ -16,7 +16,6 @@ import numpy as np
 
 from appliance.cdp.extents import EMPTY, Extents, extents, widen
 from appliance.cdp.format import SUSPECT_DTYPE, Rows
-from appliance.cdp.interfaces import SECTOR
 
 OPEN: Final = (1 << 64) - 1
 """As the write to which points are suspect: to the newest."""
@@ -55,11 +54,6 @@ class Suspects:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def bytes(self) -> int:
-        """Of the blocks that are suspect for the newest point."""
-        return self.open.total * SECTOR
 
     @property
     def open(self) -> Extents:

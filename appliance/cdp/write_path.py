@@ -543,9 +543,7 @@ class WritePath:
         promised: Completion[OSError | None] = Completion()
         self._promised.append(promised)
         self.wake()
-        error = await promised
-        if error is not None:
-            raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
+        await self._taken(promised)
 
     def _write_promised(self) -> None:
         promised, self._promised = self._promised, []
@@ -565,6 +563,10 @@ class WritePath:
             await self.drain()
         written: Completion[OSError | None] = Completion()
         self._write_slot(written.succeed)
+        await self._taken(written)
+
+    async def _taken(self, written: Completion[OSError | None]) -> None:
+        """DiskFailed if the primary did not take a slot."""
         error = await written
         if error is not None:
             raise DiskFailed(disk=self.primary.identity.id, reason=str(error))
