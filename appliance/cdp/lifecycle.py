@@ -36,12 +36,12 @@ from appliance.cdp.overload import Overload
 from appliance.cdp.pair import check_pair
 from appliance.cdp.policies import Policies
 from appliance.cdp.rescue import Rescue
+from appliance.cdp.route import Watcher
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.volume_jobs import VolumeJobs
-from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
 
 LONGEST_RETRY_TICKS = 300
@@ -73,7 +73,13 @@ class Lifecycle:
         self._orders = orders
         self.jobs = VolumeJobs(self.volume, job_numbers)
         self._housekeeping = Housekeeping(self.volume, self._ticked)
-        self._overload = Overload(self.volume)
+        self._watcher = Watcher(
+            self._secondary_failed,
+            self._primary_failed,
+            self._housekeeping.no_room,
+            self._housekeeping.crowded,
+            Overload(self.volume).held_back,
+        )
         self._log_is_whole = False
         self._unsettled = 0
         self._retry_ticks = 1
@@ -148,8 +154,7 @@ class Lifecycle:
         await log.set_out_of_sync(everything if not self._log_is_whole else log.active)
         log.drop_tracked()
         await self._new_generation()
-        path = volume.new_write_path(max(1, log.ceiling), self._orders.next)
-        self._listen(path)
+        path = volume.new_write_path(max(1, log.ceiling), self._orders.next, self._watcher)
         volume.path = path
         volume.protection = Protection.TRACKING
         volume.alert(events.SECONDARY_LOST, "writes are only tracked: its secondary is not here")
@@ -204,12 +209,11 @@ class Lifecycle:
             # Done, given up, or never begun: what hosts have written since is not undone.
             history.chain.restoring = None
         if first:
-            path = volume.new_write_path(
+            volume.path = volume.new_write_path(
                 max(history.chain.newest_write + 1, log.ceiling, history.chain.next_write),
                 self._orders.next,
+                self._watcher,
             )
-            self._listen(path)
-            volume.path = path
         assert volume.path is not None
         path = volume.path
         path.reserve = 0
@@ -294,13 +298,6 @@ class Lifecycle:
             self._ticks_to_retry = self._retry_ticks
         self.jobs.continue_syncing()
         self.jobs.tell_suspects()  # folding may have taken the last of them
-
-    def _listen(self, path: WritePath) -> None:
-        path.on_secondary_error = self._secondary_failed
-        path.on_primary_error = self._primary_failed
-        path.on_no_room = self._housekeeping.no_room
-        path.on_crowded = self._housekeeping.crowded
-        path.on_held_back = self._overload.held_back
 
     # Out of protection, out of service
 
@@ -393,14 +390,14 @@ class Lifecycle:
         if history is not None and not history.journal.mid_write:
             history.journal.close_map()
         if history is not None:
-            await recovery.flush_both(path)
+            await path.flush_both()
         if history is not None and volume.history is history:  # not lost meanwhile
             # Not those whose region differs, and the bitmap does not say so yet.
             volume.log.retire(path.completed_write, history.chain.newest_write)
             with suppress(DiskFailed):  # the next start follows the stream instead
                 await history.checkpoint()
         volume.log.ceiling = path.next_write
-        await recovery.write_slot(volume.log)
+        await volume.log.store_slot()
 
     def secondary_gone(self) -> None:
         """The disk was pulled."""

@@ -10,7 +10,7 @@ from errno import EIO
 from itertools import count
 
 from appliance import events
-from appliance.cdp import recovery, restore
+from appliance.cdp import restore
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.history import History
 from appliance.cdp.jobs import Job, JobKind, Result
@@ -183,7 +183,7 @@ class VolumeJobs:
         assert path is not None
         try:
             await path.rest()
-            await recovery.flush_both(path)
+            await path.flush_both()
             yield history, path
             await history.checkpoint()
         finally:
@@ -357,7 +357,7 @@ class VolumeJobs:
                 await job.finished
             # Its last writes may be under way; and what hosts read is not undone by a power cut.
             await volume.path.settled(volume.path.next_write - 1)
-            await recovery.flush_both(volume.path)
+            await volume.path.flush_both()
             await restore.end(volume.history, volume.path, volume.log)
         finally:
             self._giving_up = False

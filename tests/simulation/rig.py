@@ -23,13 +23,13 @@ from appliance.cdp import (
     comparison,
     dirty_region_log,
     full_scan,
+    intents,
     pair,
     recovery,
     restore,
     retention,
     superblock,
     synchronise,
-    write_path,
 )
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.dirty_region_log import DirtyRegionLog
@@ -39,9 +39,10 @@ from appliance.cdp.journal import Journal
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.policies import Ack
+from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Service, Volume
-from appliance.cdp.write_path import Mode, WritePath
+from appliance.cdp.write_path import WritePath
 from appliance.errors import EbbtideError
 from appliance.simulated.choices import Chooser
 from appliance.simulated.disk import SimulatedDisk
@@ -483,7 +484,7 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(full_scan, "CHUNK", 2 * STEP),
         patch.object(full_scan, "SAVE_NS", 0),
         patch.object(retention, "STEP", STEP),
-        patch.object(write_path, "CEILING_STEP", shape.ceiling_step),
+        patch.object(intents, "CEILING_STEP", shape.ceiling_step),
         patch.object(recovery, "CEILING_STEP", shape.ceiling_step),
         patch.object(dirty_region_log, "CEILING_STEP", shape.ceiling_step),
     ):
