@@ -44,9 +44,6 @@ from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.volume_jobs import VolumeJobs
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
 
-LONGEST_RETRY_TICKS = 300
-"""Seconds of housekeeping between two attempts of a synchronisation that keeps failing."""
-
 
 class Lifecycle:
     """Drives one volume.  All of it runs on the loop."""
@@ -82,8 +79,6 @@ class Lifecycle:
         )
         self._log_is_whole = False
         self._unsettled = 0
-        self._retry_ticks = 1
-        self._ticks_to_retry = 0
         self._losing: Task[None] | None = None
         self._primary_is_lost = False
         self._stopping = False
@@ -111,7 +106,7 @@ class Lifecycle:
             else:
                 await self._attach(secondary, first=True)
             if volume.log.restoring and volume.history is not None:
-                await self.jobs.finish_restore()
+                await self.jobs.restores.finish()
                 await self._secondary_settled()
             self._require_primary()
         except BaseException as error:
@@ -120,7 +115,7 @@ class Lifecycle:
             volume.service = Service.OFFLINE
             volume.history = volume.secondary = None
             raise
-        self.jobs.close_or_open()
+        self.jobs.restores.close_or_open()
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -278,26 +273,8 @@ class Lifecycle:
         return False
 
     def _ticked(self) -> None:
-        """What is out of sync is synchronised, unless a person said no.
-
-        After a failure it is tried again, at longer and longer intervals.
-        """
-        if self._attaching:
-            return  # it goes on by itself
-        last = self.volume.last_job
-        owed = last is not None and last.kind in ("baseline", "resync")
-        if last is not None and owed and last.result == "cancelled":
-            return
-        if last is None or last.result != "failed":
-            self._retry_ticks = 1
-        elif self._ticks_to_retry:
-            self._ticks_to_retry -= 1
-            return
-        else:
-            self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
-            self._ticks_to_retry = self._retry_ticks
-        self.jobs.continue_syncing()
-        self.jobs.tell_suspects()  # folding may have taken the last of them
+        if not self._attaching:  # which goes on by itself
+            self.jobs.tick()
 
     # Out of protection, out of service
 

@@ -13,7 +13,7 @@ __all__ = ["in_small_steps"]
 def given_up() -> Interrupted:
     half = Interrupted()
     half.lose_secondary()
-    half.pair.run(half.pair.lifecycle.jobs.give_up_restore())
+    half.pair.run(half.pair.lifecycle.jobs.restores.give_up())
     return half
 
 

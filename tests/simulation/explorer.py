@@ -406,8 +406,8 @@ class Explorer:
         assert rig.lifecycle is not None
         try:
             point: Point = rig.finish("resolving", Task(rig.volume.resolve(f"write:{number}")))
-            plan = rig.finish("planning", Task(rig.lifecycle.jobs.plan_restore(point)))
-            job = rig.lifecycle.jobs.restore(plan, rig.send_hosts_away)
+            plan = rig.finish("planning", Task(rig.lifecycle.jobs.restores.plan(point)))
+            job = rig.lifecycle.jobs.restores.start(plan, rig.send_hosts_away)
         except (JobRunning, NoRoom, PointInGap, PointOutsideWindow, VolumeNotReady):
             return
         except DiskFailed:
@@ -460,7 +460,7 @@ class Explorer:
         rig = self._rig
         assert rig.lifecycle is not None
         try:
-            rig.finish("giving up", Task(rig.lifecycle.jobs.give_up_restore()))
+            rig.finish("giving up", Task(rig.lifecycle.jobs.restores.give_up()))
         except (DiskFailed, VolumeNotReady) as error:
             if not self._primary_trouble:
                 raise Violation(f"a restore is not given up: {error}") from error

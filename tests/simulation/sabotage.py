@@ -22,6 +22,7 @@ from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.journal import Journal
+from appliance.cdp.restore_jobs import RestoreJobs
 from appliance.cdp.stream import Record, Stream
 from appliance.cdp.suspects import Suspects
 from appliance.cdp.volume_jobs import VolumeJobs
@@ -163,13 +164,13 @@ def _maps_leave_before_the_base_is_whole() -> AbstractContextManager[Any]:
 
 
 def _restore_forgotten() -> AbstractContextManager[Any]:
-    async def not_again(self: VolumeJobs) -> None:
+    async def not_again(self: RestoreJobs) -> None:
         """Hosts get what the crash left."""
         history = self._volume.history
         assert history is not None
         self._volume.log.restoring, history.chain.restoring = False, None
 
-    return patch.object(VolumeJobs, "finish_restore", not_again)
+    return patch.object(RestoreJobs, "finish", not_again)
 
 
 SABOTAGES = [
