@@ -215,8 +215,7 @@ class Rig:
             count(1),
         )
         lifecycle.volume.log = DirtyRegionLog(self.primary, found, POOL, self.shape.capacity)
-        lifecycle.on_secondary_lost = self._secondary_lost
-        lifecycle.on_primary_lost = lambda disk: None
+        lifecycle.losses.on_secondary_lost = self._secondary_lost
         self.oracle.protected = self._is_protected
         secondary = self.secondary if with_secondary else None
         if not with_secondary:
