@@ -161,6 +161,11 @@ class Rig:
         self.wait(what, lambda: task.finished)
         return task.result()
 
+    def turns(self, rng: random.Random) -> None:
+        """Let some things happen."""
+        for _ in range(rng.choice([1, 2, 5, 20])):
+            self.turn()
+
     def pass_time(self, seconds: float) -> None:
         reached: list[bool] = []
         self.world.after(seconds, lambda: reached.append(True))
@@ -274,6 +279,14 @@ class Rig:
             self.world.note(f"not attached: {error}")
             if self.lifecycle is lifecycle and self.secondary is disk:
                 self.lost = disk
+
+    def pull_secondary(self) -> bool:
+        """Whether it was there."""
+        if not self.secondary_medium.present:
+            return False
+        self.oracle.secondary_lost_power()
+        self.secondary_medium.remove()
+        return True
 
     def end(self, way: str) -> None:
         """`cut`, `kill` or `stop`; the disks are open again afterwards."""
@@ -491,6 +504,12 @@ def watched(rig: Rig) -> Iterator[None]:
         ended.callback(gc.collect)
         ended.callback(setattr, rig, "ending", True)
         yield
+
+
+def do_one(rng: random.Random, actions: list[tuple[float, Callable[[], None]]]) -> None:
+    """One of them, by weight."""
+    weights = [weight for weight, _ in actions]
+    rng.choices([action for _, action in actions], weights)[0]()
 
 
 def draw_shape(rng: random.Random) -> Shape:
