@@ -10,8 +10,8 @@ marked out of sync instead.  Invariants:
 * A slot that the primary does not take fails its group: nothing of it is
   issued, and hosts hear EIO.  If the secondary was lost meanwhile, `start_again`
   has the group marked out of sync instead.
-* Retire late: an intent is dropped behind a flush of both disks that covered
-  its last write (`Flushes.stable_write`), and at no other time.
+* Retire late: an intent is dropped here only behind a flush of both disks that
+  covered its last write (`Flushes.stable_write`).
 """
 
 from collections.abc import Callable
