@@ -45,7 +45,7 @@ from tests.simulation.rig import (
     protected_media,
     watched,
 )
-from tests.simulation.scan_promises import LOST, SECTORS, Asked, Promises, blocks
+from tests.simulation.scan_promises import LOST, SECTORS, Asked, Promises, blocks, sectors_of
 from tests.simulation.spoils import Spoils
 
 LIVES = 12
@@ -256,13 +256,16 @@ class ScanExplorer:
         if found is None or rig.volume.job is not None:
             return
         wrong = list(self._spoils.seen_in(found).values())
+        suspect = sectors_of(history.chain.suspects.open)
         scan: Literal["full", "verify"] = "full" if kind == "full" else "verify"
         try:
             job = rig.lifecycle.jobs.synchronise(scan)
         except VolumeNotReady:
             return
         lost = blocks(np.flatnonzero(found == LOST).tolist())
-        self._asked = Asked(scan, job, wrong, newest, lost, self._spoils.count, rig.damages)
+        self._asked = Asked(
+            scan, job, wrong, newest, lost, self._spoils.count, rig.damages, suspect
+        )
 
     def _noted(self, first: int, length: int) -> None:
         """A host writes there while a scan was asked for."""
