@@ -23,6 +23,9 @@ BOARD_DIRECTORIES: Final = (
 )
 """Where a board is looked for by its name; the last one is the source tree's."""
 
+OUTPUT_ONLY_BIT: Final = 7
+"""GPA7 and GPB7 of the MCP23017 are outputs only, since revision D of its data sheet."""
+
 PinName = Annotated[str, msgspec.Meta(pattern=r"\A[AB][0-7]\Z")]
 """Port and bit: `A0` is the pin that its data sheet calls GPA0."""
 
@@ -75,6 +78,11 @@ class BacklightPins(_Table, frozen=True):
     red: PinName
     green: PinName
     blue: PinName
+
+    @property
+    def pins(self) -> tuple[Pin, Pin, Pin]:
+        """Red first."""
+        return pin(self.red), pin(self.green), pin(self.blue)
 
 
 class KeyPins(_Table, frozen=True):
@@ -163,6 +171,9 @@ def _check(board: Board) -> None:
     for table, pins in (("lcd", lcd), ("keys", keys)):
         if len({name[0] for name in pins.values()}) > 1:
             raise BadBoard(reason=f"{table}: its pins are not all on one port")
+    for name, place in keys.items():
+        if pin(place).bit == OUTPUT_ONLY_BIT:
+            raise BadBoard(reason=f"keys.{name}: {place} of an MCP23017 cannot be read")
     lamps = {board.backlight.red, board.backlight.green, board.backlight.blue}
     taken: set[str] = set()
     for name in (*lcd.values(), *keys.values(), *lamps):

@@ -22,7 +22,7 @@ class Key(Enum):
 
 
 class Backlight(Enum):
-    """The colours that red, green and blue make, each on or off."""
+    """The colours that a red, a green and a blue lamp make, each lit or dark."""
 
     OFF = "off"
     RED = "red"
@@ -32,6 +32,23 @@ class Backlight(Enum):
     VIOLET = "violet"
     TEAL = "teal"
     WHITE = "white"
+
+    @property
+    def lamps(self) -> tuple[bool, bool, bool]:
+        """Which of red, green and blue are lit."""
+        return _LAMPS[self]
+
+
+_LAMPS: Final = {
+    Backlight.OFF: (False, False, False),
+    Backlight.RED: (True, False, False),
+    Backlight.GREEN: (False, True, False),
+    Backlight.YELLOW: (True, True, False),
+    Backlight.BLUE: (False, False, True),
+    Backlight.VIOLET: (True, False, True),
+    Backlight.TEAL: (False, True, True),
+    Backlight.WHITE: (True, True, True),
+}
 
 
 @dataclass(frozen=True, slots=True)
