@@ -124,9 +124,7 @@ class FrontPanel:
         strobes.nibble(EIGHT_BITS)
         strobes.wait(SECOND_SECONDS)
         strobes.nibble(EIGHT_BITS)
-        strobes.wait(SECOND_SECONDS)
         strobes.nibble(FOUR_BITS)
-        strobes.wait(SECOND_SECONDS)
         for instruction in (TWO_LINES, DISPLAY_OFF, CLEAR):
             strobes.instruction(instruction)
         self._tell(strobes)
