@@ -263,7 +263,8 @@ def test_unplugged_and_plugged_in_again(bench: PanelRig) -> None:
         assert raised.value.errno == ENXIO
     bench.part.plug()
     assert bench.driver.keys() == frozenset()
-    assert bench.part.glass().lines == DARK.lines, "no old text, and no garbage"
+    blank = Glass(DARK.lines, FIRST.backlight)
+    assert bench.part.glass() == seen(bench.board, blank), "no old text, and no garbage"
     bench.driver.show(FIRST)
     assert bench.part.glass() == seen(bench.board, FIRST)
 
