@@ -51,7 +51,7 @@ def status(screen: Screen, answer: Json) -> None:
     if answer["operator"] is not None:
         operator = answer["operator"]
         screen.line(
-            f"{operator['actor']} is changing things since {words.moment(operator['since'])}",
+            f"{operator['actor']} has been changing things since {words.moment(operator['since'])}",
             "bold yellow",
         )
         screen.line()

@@ -22,9 +22,8 @@ from appliance.errors import (
     VolumeNotReady,
 )
 from appliance.event_log import Event, EventLog
-from appliance.loop import Loop
 from appliance.operators import interfaces
-from appliance.operators.interfaces import AttachedDisk, View
+from appliance.operators.interfaces import AttachedDisk, Timers, View
 
 MIB = 1 << 20
 NOON = 1_795_348_800_000_000_000
@@ -56,7 +55,7 @@ class FakeDisk:
 @dataclass
 class FakeVolume:
     name: str
-    loop: Loop
+    loop: Timers
     primary: FakeDisk | None = None
     secondary: FakeDisk | None = None
     size: int = 64 * MIB
@@ -75,6 +74,8 @@ class FakeVolume:
     """What the next job fails of."""
     stalled: bool = False
     """Jobs make no step."""
+    held: Completion[None] | None = None
+    """What a snapshot waits for."""
     chain: list[MapSummary] = field(default_factory=list)
     names: dict[str, Snapshot] = field(default_factory=dict)
     holes: list[Gap] = field(default_factory=list)
@@ -119,6 +120,8 @@ class FakeVolume:
     async def take_snapshot(self, name: str, pinned: bool) -> Snapshot:
         if name in self.names:
             raise SnapshotExists(name=name)
+        if self.held is not None:
+            await self.held
         self.names[name] = Snapshot(name, self.write_number, NOON, pinned)
         return self.names[name]
 
@@ -143,7 +146,8 @@ class FakeVolume:
         try:
             while self.stalled or job.bytes_copied < job.bytes_total:
                 pause: Completion[None] = Completion()
-                self.loop.after(0.01, lambda pause=pause: pause.succeed(None))  # type: ignore[misc]
+                seconds = 0.1 if self.stalled else 0.01
+                self.loop.after(seconds, lambda pause=pause: pause.succeed(None))  # type: ignore[misc]
                 await pause
                 await job.step()
                 if not self.stalled:
@@ -161,7 +165,7 @@ class FakeVolume:
 class FakeAppliance:
     """Two free disks `a` and `b`, and the volume `finance` on `p` and `s`."""
 
-    def __init__(self, loop: Loop, state_dir: Path) -> None:
+    def __init__(self, loop: Timers, state_dir: Path) -> None:
         self.loop = loop
         self.log = EventLog(state_dir, MachineClock().wall_ns)
         self.emit = self.log.emit
