@@ -23,8 +23,9 @@ from appliance.operators.answers import SCHEMA, ErrorAnswer
 from appliance.operators.commands import add_verbs
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.explanations import explain
+from appliance.operators.parameters import Value
 from appliance.operators.text import screens
-from appliance.operators.verbs import VERBS, Value, Verb
+from appliance.operators.verbs import VERBS, Verb
 
 DEFAULT_SOCKET: Final = "/run/ebbtide/control.sock"
 INTERRUPTED: Final = 128 + signal.SIGINT

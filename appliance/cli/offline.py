@@ -18,8 +18,8 @@ from appliance.cli.tables import output
 from appliance.errors import FAILED
 from appliance.operators.answers import FindingDescription, StructureDescription
 from appliance.operators.offline import check_disks, dump_disk
+from appliance.operators.parameters import Value
 from appliance.operators.text import screens
-from appliance.operators.verbs import Value
 
 
 def run(verb: str, arguments: Mapping[str, Value], as_json: bool) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from appliance.operators.verbs import Value
+from appliance.operators.parameters import Value
 
 T = TypeVar("T")
 Json = dict[str, Any]
