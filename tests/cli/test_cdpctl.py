@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli.main import COMMAND
-from appliance.cli.screens import SCREENS
 from appliance.errors import every_error
 from appliance.events import KINDS
 from appliance.operators.actions import ACTIONS
+from appliance.operators.text.screens import SCREENS
 from appliance.operators.verbs import VERBS
 from tests.operators.running_service import RunningService, running_service
 

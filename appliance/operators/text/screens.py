@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from appliance.cli import progress, timeline_drawing, words
-from appliance.cli.tables import Screen
+from appliance.operators.text import progress, timeline_drawing, words
+from appliance.operators.text.tables import Screen
 
 Json = dict[str, Any]
 
