@@ -11,6 +11,7 @@ from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Protection, Service
+from appliance.drivers.smart import NOT_ASKED, Health
 from appliance.errors import (
     BadPoint,
     DiskNotFound,
@@ -26,6 +27,7 @@ from appliance.operators import interfaces
 from appliance.operators.interfaces import AttachedDisk, Timers, View
 
 MIB = 1 << 20
+HEALTH = {"p": Health("good", "", 34), "s": Health("failing", "its spare blocks run out")}
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""
 MINUTE = 60_000_000_000
@@ -208,6 +210,7 @@ class FakeAppliance:
                 roles.get(name, ""),
                 "finance" if name in roles else None,
                 "in use" if name in roles else "free",
+                HEALTH.get(name, NOT_ASKED),
             )
             for name, label in self.labels.items()
         ]
