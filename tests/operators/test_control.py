@@ -96,7 +96,6 @@ def test_the_socket_is_not_for_everybody(service: RunningService) -> None:
         b'{"id": 1, "verb": "status", "shell": "rm"}',
         b'{"id": 1, "verb": 7}',
         b'{"id": 1, "verb": "status", "args": []}',
-        b'{"id": 1, "verb": "status", "args": {"volume": 1.5}}',
         b'{"id": 1, "verb": "status", "args": {"volume": {"a": 1}}}',
         b'{"id": "' + b"x" * 65 + b'", "verb": "status"}',
         b'{"id": ' + b"[" * 50_000,
@@ -266,6 +265,13 @@ def test_disks(client: ControlClient) -> None:
         ("s", "secondary", "finance"),
     ]
     assert answer["disks"][0]["model"] == "Model ?[31m9"
+    assert [(disk["health"], disk["temperature"]) for disk in answer["disks"]] == [
+        ("unknown", None),
+        ("unknown", None),
+        ("good", 34),
+        ("failing", None),
+    ]
+    assert answer["disks"][3]["health_reason"] == "its spare blocks run out"
 
 
 def test_status_has_the_contract_s_shape(client: ControlClient) -> None:
