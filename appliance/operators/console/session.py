@@ -137,7 +137,8 @@ class _Desk:
             case ["password"]:
                 yield from change_password(self._passwords, self._lockout)
             case ["help", *which]:
-                yield from tell(*help_lines(which))
+                self._manner.paged = "--all" not in which
+                yield from tell(*help_lines([word for word in which if word != "--all"]))
             case [*which, "--help"]:
                 yield from tell(*help_lines(which))
             case _:
