@@ -222,13 +222,26 @@ class PlayedPasswords:
         self.password = password
 
 
+class PlayedLockout(Lockout):
+    """Kept in memory: a fuzzer has no time for a disk."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+
+    def _read(self) -> int:
+        return 0
+
+    def _write(self) -> None:
+        pass
+
+
 class PlayedConsole:
     """The machine with a played world; `now` is its clock.  Requests are answered at once, unless
     `holding`: then they wait in `waiting`."""
 
-    def __init__(self, directory: Path, password: str | None = PASSWORD) -> None:
+    def __init__(self, lockout: Lockout, password: str | None = PASSWORD) -> None:
         self.passwords = PlayedPasswords(password)
-        self.lockout = Lockout(directory / "lockout")
+        self.lockout = lockout
         self.service = PlayedService()
         self.manner = Manner()
         self.machine = Console(
