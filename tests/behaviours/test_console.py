@@ -269,6 +269,19 @@ def test_a_flood_is_endured(rig: Rig) -> None:
     assert code == "", text
 
 
+def test_a_job_that_is_left_goes_on(rig: Rig, service: RunningService) -> None:
+    rig.log_in()
+    service.finance.stalled = True
+    rig.send(b"sync finance --wait\r")
+    rig.until(rb"\rresync: copying, 0 %, 0 B of 4.0 MiB")
+    rig.send(b"\x03")
+    text, code = rig.answer()
+    assert (code, "job 1 goes on" in text) == ("EB614", True)
+    assert "resync" in rig.do("job list")[0]
+    assert rig.do("job cancel 1")[1] == ""
+    service.finance.stalled = False
+
+
 # What must not be lost
 
 
@@ -284,6 +297,10 @@ def test_a_line_that_vanishes_comes_back_with_nobody_logged_in(
         assert refused.value.answer.code == "EB604"
         assert "root at console ttyT0 is changing things" in refused.value.answer.sentence
     console.unplug()
+    with ControlClient(service.socket) as other:
+        end = time.monotonic() + 10
+        while other.request("status", {})["operator"] is not None:
+            assert time.monotonic() < end
     again = Rig(console.plug_in())
     again.log_in()
     assert "EB618" in console.story()

@@ -389,9 +389,10 @@ def test_choosing_a_snapshot(inside: PlayedConsole) -> None:
 
 
 def test_line_ends(inside: PlayedConsole) -> None:
-    for end in ("\r", "\n", "\r\n", "\r\0"):
+    for end in ("\r", "\n", "\r\n", "\r\0", "\r"):
         text = inside.type("explain EB101" + end)
         assert text.count("> ") == 1, repr(end)
+        assert ending(text) == "OK", repr(end)
     # Cut in two, too.
     inside.type("explain EB101\r")
     assert inside.type("\n") == ""
