@@ -87,7 +87,10 @@ def test_a_stranger_restores_to_ten_minutes_ago_in_six_lines(
     job = service.finance.last_job
     assert job is not None
     assert (job.kind, job.result) == ("restore", "done")
-    asked = [event for event in service.appliance.log.events() if event.code == "EV903"]
+    told = service.appliance.log.events()
+    login = next(event for event in told if event.code == "EV910")
+    assert login.text == "root at console ttyT0 logged in"
+    asked = [event for event in told if event.code == "EV903"]
     assert asked[-1].actor == "root at console ttyT0"
     assert asked[-1].fields["request"] == "restore finance --to write:1000 --yes --wait"
 
@@ -295,7 +298,7 @@ def test_a_line_that_vanishes_comes_back_with_nobody_logged_in(
         with pytest.raises(Refused) as refused:
             other.request("snapshot", {"volume": "finance", "name": "x"})
         assert refused.value.answer.code == "EB604"
-        assert "root at console ttyT0 is changing things" in refused.value.answer.sentence
+        assert "root at console ttyT0 has been changing things" in refused.value.answer.sentence
     console.unplug()
     with ControlClient(service.socket) as other:
         end = time.monotonic() + 10
@@ -315,7 +318,7 @@ def test_who_holds_the_lock_is_told(rig: Rig, service: RunningService) -> None:
     with ControlClient(service.socket, "panel") as other:
         other.request("lock", {})
         text, code = rig.do("restore finance --to -10m")
-        assert (code, "root at panel is changing things" in text) == ("EB604", True)
+        assert (code, "root at panel has been changing things" in text) == ("EB604", True)
         assert rig.do("snapshot finance x")[1] == "EB604"
         assert rig.do("status")[1] == ""
     rig.send(b"restore finance --to -10m\r")

@@ -11,6 +11,7 @@ import random
 import re
 from typing import Final
 
+from appliance.operators.console.conversation import Note
 from appliance.operators.console.machine import (
     AHEAD_MAXIMUM,
     ECHO_FULL,
@@ -179,6 +180,8 @@ class Life:
             order = console.machine.orders.popleft()
             if isinstance(order, Abandon):
                 console.waiting.clear()
+                continue
+            if isinstance(order, Note):
                 continue
             console.waiting.append(order)
             self.requests += 1
