@@ -284,6 +284,54 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
+class OperatorLocked(EbbtideError):
+    """Somebody is in the midst of changing something, at the console, the front panel or with
+    `cdpctl`; until they are done nobody else changes anything, so that what they were shown stays
+    true.  Looking is free.  The lock ends with their dialogue, with their connection, or when they
+    have done nothing for five minutes."""
+
+    code = "EB604"
+    sentence = "{actor} is changing things since {since}"
+    remedy = "wait until they are done; `cdpctl unlock --force` takes their lock away"
+    exit_code = REFUSED
+
+
+class NoPanel(EbbtideError):
+    """No process of a front panel is connected to the service."""
+
+    code = "EB605"
+    sentence = "no front panel is connected"
+    remedy = "start cdp-panel; its log tells why if it ended"
+
+
+class KeyNotHandled(EbbtideError):
+    """A key was pressed from afar and the panel's process did not say that it has dealt with it.
+    The glass tells whether it did after all."""
+
+    code = "EB606"
+    sentence = "the front panel did not deal with the key {key}: {reason}"
+    remedy = "look at the glass (`cdpctl panel`) before you press again"
+
+
+class LockLost(EbbtideError):
+    """The operator lock of this connection was taken away by somebody, or ended because nothing was
+    asked for.  Things may have changed since, so nothing is done until it is taken again."""
+
+    code = "EB607"
+    sentence = "the operator lock was lost: {reason}"
+    remedy = "begin again, and look at the plan anew"
+    exit_code = REFUSED
+
+
+class PanelReplaced(EbbtideError):
+    """Two processes say that they are the front panel; the newer one is believed."""
+
+    code = "EB608"
+    sentence = "another front panel has connected"
+    remedy = "end one of the two cdp-panel processes"
+    exit_code = REFUSED
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 

@@ -75,6 +75,9 @@ MORE_OF_THESE: Final = "EV940"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
+LOCK_TAKEN_AWAY: Final = "EV904"
+LOCK_EXPIRED: Final = "EV905"
+PANEL_WORKED: Final = "EV906"
 
 KINDS: Final[dict[str, EventKind]] = {
     kind.code: kind
@@ -388,7 +391,29 @@ KINDS: Final[dict[str, EventKind]] = {
             REQUESTED,
             "info",
             "{actor} asked for: {request}",
-            "Somebody gave a command that changes something; what came of it follows.",
+            "Somebody gave a command that changes something; what came of it follows.  Behind the"
+            " user's name stands the face of the box that was used; none for `cdpctl`.",
+        ),
+        EventKind(
+            LOCK_TAKEN_AWAY,
+            "warning",
+            "{actor} took the operator lock away from {holder}",
+            "Somebody was in the midst of a change, and `cdpctl unlock --force` ended their lock."
+            "  What they were about to confirm is not done.",
+        ),
+        EventKind(
+            LOCK_EXPIRED,
+            "info",
+            "{actor} asked for nothing in {seconds} s and lost the operator lock",
+            "A dialogue that changes something was left open.  What was about to be confirmed is"
+            " not done.",
+        ),
+        EventKind(
+            PANEL_WORKED,
+            "info",
+            "{actor} works the front panel from afar",
+            "Keys were pressed with `cdpctl panel --press`; what the panel asked for from then on"
+            " may be theirs.  Told at the first key of a sitting.",
         ),
     )
 }

@@ -7,7 +7,8 @@ from typing import Any, Final
 import click
 
 from appliance.errors import BadRequest
-from appliance.operators.verbs import VERBS, Parameter, Value, Verb
+from appliance.operators.parameters import Parameter, Value
+from appliance.operators.verbs import VERBS, Verb
 
 TIME_AGO: Final = re.compile(r"-\d+[smhdw]")
 """A point that begins like an option."""
@@ -35,6 +36,8 @@ def add_verbs(group: click.Group, run: Run, json_option: Callable[[], click.Opti
     """Give `group` a command for each verb; those of two words stand in groups of their own.
     `json_option` makes the option that every command has besides its own."""
     for verb in VERBS.values():
+        if verb.hidden:
+            continue
         first, _, second = verb.name.partition(" ")
         parent = group
         if second:
@@ -69,7 +72,7 @@ def _command(verb: Verb, name: str, run: Run, json_option: click.Option) -> clic
 
 
 def _parameter(parameter: Parameter) -> click.Parameter:
-    kind = click.INT if parameter.type == "whole" else click.STRING
+    kind = _kind(parameter)
     if not parameter.flag:
         many = -1 if parameter.type in ("assignments", "disks") else 1
         return click.Argument([parameter.name], type=kind, required=parameter.required, nargs=many)
@@ -78,6 +81,18 @@ def _parameter(parameter: Parameter) -> click.Parameter:
     return click.Option(
         [f"--{parameter.name}"], type=kind, required=parameter.required, help=parameter.help
     )
+
+
+def _kind(parameter: Parameter) -> click.ParamType[Any]:
+    match parameter.type:
+        case "whole":
+            return click.INT
+        case "seconds":
+            return click.FLOAT
+        case "choice":
+            return click.Choice(parameter.choices)
+        case _:
+            return click.STRING
 
 
 def _help(verb: Verb) -> str:

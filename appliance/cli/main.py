@@ -23,7 +23,8 @@ from appliance.errors import EbbtideError
 from appliance.operators.answers import SCHEMA, ErrorAnswer
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.explanations import explain
-from appliance.operators.verbs import Value, Verb
+from appliance.operators.parameters import Value
+from appliance.operators.verbs import Verb
 
 DEFAULT_SOCKET: Final = "/run/ebbtide/control.sock"
 INTERRUPTED: Final = 128 + signal.SIGINT

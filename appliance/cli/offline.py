@@ -19,7 +19,7 @@ from appliance.cli.tables import output
 from appliance.errors import FAILED
 from appliance.operators.answers import FindingDescription, StructureDescription
 from appliance.operators.offline import check_disks, dump_disk
-from appliance.operators.verbs import Value
+from appliance.operators.parameters import Value
 
 
 def run(verb: str, arguments: Mapping[str, Value], as_json: bool) -> int:

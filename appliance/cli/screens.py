@@ -48,6 +48,13 @@ def disks(screen: Screen, answer: Json) -> None:
 
 
 def status(screen: Screen, answer: Json) -> None:
+    if answer["operator"] is not None:
+        operator = answer["operator"]
+        screen.line(
+            f"{operator['actor']} is changing things since {words.moment(operator['since'])}",
+            "bold yellow",
+        )
+        screen.line()
     if not answer["volumes"]:
         screen.line("no volumes; `cdpctl protect` makes one")
     for number, volume in enumerate(answer["volumes"]):
@@ -258,6 +265,19 @@ def explanation(screen: Screen, answer: Json) -> None:
         screen.line(f"What to do: {answer['remedy']}.")
 
 
+def unlocked(screen: Screen, _: Json) -> None:
+    screen.line("nobody holds the operator lock")
+
+
+def panel(screen: Screen, answer: Json) -> None:
+    corners, side, edge = ("++++", "|", "-") if screen.ascii_only else ("┌┐└┘", "│", "─")
+    across = edge * len(answer["lines"][0])
+    screen.line(f"{corners[0]}{across}{corners[1]}")
+    for line in answer["lines"]:
+        screen.line(f"{side}{line}{side}")
+    screen.line(f"{corners[2]}{across}{corners[3]} {answer['backlight']}")
+
+
 def check(screen: Screen, answer: Json) -> None:
     for one in answer["findings"]:
         finding(screen, one)
@@ -319,6 +339,8 @@ SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
     "job pause": job,
     "events": events,
     "explain": explanation,
+    "panel": panel,
+    "unlock": unlocked,
     "check": check,
     "dump": structure,
 }

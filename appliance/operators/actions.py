@@ -30,8 +30,9 @@ from appliance.events import (
 from appliance.operators import answers
 from appliance.operators import descriptions as describe
 from appliance.operators.explanations import explain
-from appliance.operators.interfaces import Appliance, Timers, Volume
-from appliance.operators.requests import Request, follow
+from appliance.operators.interfaces import Volume
+from appliance.operators.operator_lock import Operator
+from appliance.operators.requests import Desk, Request, follow
 from appliance.operators.verbs import VERBS, command_line
 
 PART: Final = 200
@@ -49,31 +50,32 @@ Answer = answers.Answer | Iterator[answers.Answer]
 
 
 async def perform(
-    appliance: Appliance,
-    timers: Timers,
-    actor: str,
+    desk: Desk,
+    operator: Operator,
     verb_name: str,
     arguments: Mapping[str, object],
     report: Callable[[answers.JobDescription], None],
 ) -> Answer:
     """Check a request, write down who asked if it changes something, and do it.
 
-    Raises an EbbtideError; BadRequest if the verb or an argument is wrong.
+    Raises an EbbtideError; BadRequest if the verb or an argument is wrong,
+    OperatorLocked or LockLost if `operator` may not change anything now.
     """
     verb = VERBS.get(verb_name)
     if verb is None or verb.offline:
         raise BadRequest(reason="there is no such verb")
     checked = verb.check(arguments)
-    request = Request(appliance, timers, actor, checked, report)
-    if verb.changes and not checked.get("plan"):
-        volume = checked.get("volume")
-        appliance.emit(
-            REQUESTED,
-            actor=actor,
-            volume=volume if isinstance(volume, str) else None,
-            request=command_line(verb, checked),
-        )
-    return await ACTIONS[verb_name](request)
+    changes = verb.is_change(checked)
+    with desk.lock.serving(operator, changes) as change:
+        if changes:
+            volume = checked.get("volume")
+            desk.appliance.emit(
+                REQUESTED,
+                actor=operator.actor,
+                volume=volume if isinstance(volume, str) else None,
+                request=command_line(verb, checked),
+            )
+        return await ACTIONS[verb_name](Request(desk, operator, change, checked, report))
 
 
 async def disks(request: Request) -> Answer:
@@ -114,7 +116,10 @@ async def status(request: Request) -> Answer:
         shown = [request.appliance.volumes[name] for name in sorted(request.appliance.volumes)]
     else:
         shown = [request.volume()]
-    return answers.StatusAnswer(volumes=[describe.describe_volume(volume) for volume in shown])
+    return answers.StatusAnswer(
+        volumes=[describe.describe_volume(volume) for volume in shown],
+        operator=describe.describe_lock(request.desk.lock),
+    )
 
 
 async def timeline(request: Request) -> Answer:
@@ -242,9 +247,7 @@ async def view_drop(request: Request) -> Answer:
 
 async def set_policies(request: Request) -> Answer:
     volume = request.volume()
-    settings = request.arguments["settings"]
-    assert isinstance(settings, list)
-    wanted = dict(setting.split("=", 1) for setting in settings)
+    wanted = dict(setting.split("=", 1) for setting in request.texts("settings"))
     await request.appliance.set_policies(volume.name, wanted)
     return answers.SettingsAnswer(volume=volume.name, settings=wanted)
 
@@ -291,6 +294,31 @@ async def explain_code(request: Request) -> Answer:
     return explain(request.text("code"))
 
 
+async def lock(request: Request) -> Answer:
+    request.desk.lock.take(request.operator)
+    return answers.LockAnswer(operator=describe.describe_lock(request.desk.lock))
+
+
+async def unlock(request: Request) -> Answer:
+    request.desk.lock.give(request.operator, request.switch("force"))
+    return answers.LockAnswer(operator=None)
+
+
+async def panel(request: Request) -> Answer:
+    key, hold = request.optional_text("press"), request.seconds("hold")
+    if key is not None:
+        return await request.desk.panel.press(request.operator, key, hold)
+    if hold:
+        raise BadRequest(reason="--hold says for how long to --press a key")
+    return request.desk.panel.glass()
+
+
+async def panel_exchange(request: Request) -> Answer:
+    glass = answers.GlassAnswer(lines=request.texts("lines"), backlight=request.text("backlight"))
+    keys = await request.desk.panel.exchange(request.operator, glass, request.whole("handled"))
+    return answers.KeysAnswer(keys=keys)
+
+
 def _jobs(request: Request) -> list[tuple[Volume, Job]]:
     """What runs and what ran last, by number."""
     found = [
@@ -329,4 +357,8 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "job pause": job_pause,
     "events": events,
     "explain": explain_code,
+    "panel": panel,
+    "panel exchange": panel_exchange,
+    "lock": lock,
+    "unlock": unlock,
 }

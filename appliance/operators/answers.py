@@ -120,8 +120,41 @@ class VolumeAnswer(msgspec.Struct, frozen=True):
     alerts: list[AlertAnswer]
 
 
+class OperatorAnswer(msgspec.Struct, frozen=True):
+    """Who holds the operator lock."""
+
+    actor: str
+    since: str
+
+
 class StatusAnswer(Answer, frozen=True):
     volumes: list[VolumeAnswer]
+    operator: OperatorAnswer | None
+
+
+class LockAnswer(Answer, frozen=True):
+    """How the operator lock is now."""
+
+    operator: OperatorAnswer | None
+
+
+class GlassAnswer(Answer, frozen=True):
+    """What the front panel shows: two lines of 16 characters."""
+
+    lines: list[str]
+    backlight: str
+
+
+class KeyDescription(msgspec.Struct, frozen=True):
+    """A key to press on the front panel; numbers grow."""
+
+    number: int
+    key: str
+    hold: float
+
+
+class KeysAnswer(Answer, frozen=True):
+    keys: list[KeyDescription]
 
 
 class MapAnswer(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from appliance.operators.answers import (
     JobDescription,
     LabelAnswer,
     MapAnswer,
+    OperatorAnswer,
     PlanAnswer,
     SnapshotDescription,
     ViewDescription,
@@ -28,6 +29,7 @@ from appliance.operators.interfaces import (
     View,
     Volume,
 )
+from appliance.operators.operator_lock import OperatorLock
 
 
 def describe_disk(disk: AttachedDisk) -> DiskAnswer:
@@ -66,6 +68,12 @@ def describe_volume(volume: Volume) -> VolumeAnswer:
         last_job=None if volume.last_job is None else describe_job(volume.last_job),
         alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts()],
     )
+
+
+def describe_lock(lock: OperatorLock) -> OperatorAnswer | None:
+    if lock.holder is None:
+        return None
+    return OperatorAnswer(lock.holder.actor, rfc3339(lock.since_ns))
 
 
 def describe_window(window: Window | None) -> WindowAnswer | None:

@@ -160,7 +160,7 @@ class Appliance(Protocol):
         ...
 
     def set_policies(self, name: str, wanted: Mapping[str, str]) -> Awaitable[None]:
-        """`ack` and `throttle`, as `verbs.SETTINGS` tells; over when they are durable.
+        """`ack` and `throttle`, as `parameters.SETTINGS` tells; over when they are durable.
 
         Raises BadRequest for a ceiling below its floor.
         """

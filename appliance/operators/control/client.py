@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.errors import ServiceUnreachable
 from appliance.operators.answers import SCHEMA, ErrorAnswer
+from appliance.operators.control import messages
 
 HELLO_SECONDS: Final = 10.0
 """How long the service may take to greet; its answers may take as long as they need."""
@@ -29,9 +30,12 @@ class Refused(Exception):
 
 
 class ControlClient:
-    """A connection to the service at `path`.  A context manager; raises ServiceUnreachable."""
+    """A connection to the service at `path`, made from a face of the box, such as "console ttyS0".
 
-    def __init__(self, path: Path) -> None:
+    A context manager; raises ServiceUnreachable.
+    """
+
+    def __init__(self, path: Path, face: str = "") -> None:
         self._path = path
         self._buffer = bytearray()
         self._searched = 0
@@ -39,6 +43,8 @@ class ControlClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._greet()
+            if face:
+                self._send(messages.encode(messages.Greeting(face)))
         except BaseException:
             self._socket.close()
             raise
@@ -66,10 +72,7 @@ class ControlClient:
         """
         self._requests += 1
         message = {"id": self._requests, "verb": verb, "args": dict(arguments)}
-        try:
-            self._socket.sendall(msgspec.json.encode(message) + b"\n")
-        except OSError as error:
-            raise self._unreachable(error) from error
+        self._send(msgspec.json.encode(message) + b"\n")
         parts: list[Json] = []
         while True:
             answer = self._read_message()
@@ -99,6 +102,12 @@ class ControlClient:
                 reason=f"it speaks schema {hello.get('schema')}, and this cdpctl {SCHEMA}",
             )
         self._socket.settimeout(None)
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._socket.sendall(line)
+        except OSError as error:
+            raise self._unreachable(error) from error
 
     def _read_message(self) -> Json:
         line = self._read_line()

@@ -2,7 +2,8 @@
 
 Whoever may open the socket may do everything; so its mode and group are the
 access control (0660).  Who asked is taken from the socket's peer credentials
-and written down with every request that changes something.
+and written down, beside the face that it calls itself, with every request that
+changes something.
 """
 
 import errno
@@ -12,17 +13,20 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from appliance.errors import ServiceBusy, ServiceRunning
 from appliance.loop import Loop
 from appliance.operators import actions
-from appliance.operators.answers import ErrorAnswer, JobDescription
+from appliance.operators.answers import ErrorAnswer
 from appliance.operators.control import messages
-from appliance.operators.control.session import Perform, Session
+from appliance.operators.control.session import Session
 from appliance.operators.interfaces import Appliance
+from appliance.operators.operator_lock import Operator
+from appliance.operators.requests import Desk
 
 CONNECTIONS_MAXIMUM: Final = 64
 READ_BYTES: Final = 64 << 10
@@ -49,7 +53,7 @@ class ControlServer:
     ) -> None:
         self._loop = loop
         self._path = path
-        self._appliance = appliance
+        self._desk = Desk(appliance, loop)
         self._connections_maximum = connections_maximum
         self._connections: set[_Connection] = set()
         self._users = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
@@ -81,19 +85,11 @@ class ControlServer:
             if len(self._connections) >= self._connections_maximum:
                 _turn_away(client, len(self._connections))
                 continue
-            actor = self._actor(client)
+            operator = Operator(self._user(client))
+            self._connections.add(_Connection(self._loop, client, operator, self._desk, self._gone))
 
-            def perform(
-                verb: str,
-                arguments: Mapping[str, object],
-                report: Callable[[JobDescription], None],
-                actor: str = actor,
-            ) -> Coroutine[Any, None, actions.Answer]:
-                return actions.perform(self._appliance, self._loop, actor, verb, arguments, report)
-
-            self._connections.add(
-                _Connection(self._loop, client, perform, self._connections.discard)
-            )
+    def _gone(self, connection: "_Connection") -> None:
+        self._connections.discard(connection)
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors: the waiting client would wake every turn."""
@@ -105,7 +101,7 @@ class ControlServer:
         if self._socket.fileno() >= 0:
             self._loop.register(self._socket.fileno(), self._accept)
 
-    def _actor(self, client: socket.socket) -> str:
+    def _user(self, client: socket.socket) -> str:
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(credentials)
         return self._users.get(uid, f"uid {uid}")
@@ -118,15 +114,20 @@ class _Connection:
         self,
         loop: Loop,
         client: socket.socket,
-        perform: Perform,
+        operator: Operator,
+        desk: Desk,
         gone: "Callable[[_Connection], None]",
     ) -> None:
         self._loop = loop
         self._client = client
+        self._operator = operator
+        self._desk = desk
         self._gone = gone
         self._flush_posted = False
         self._watched: tuple[bool, bool] = (False, False)
-        self._session = Session(perform, self._flush_soon)
+        self._session = Session(
+            operator, partial(actions.perform, desk, operator), self._flush_soon
+        )
         self._watch()
 
     def close(self) -> None:
@@ -135,6 +136,7 @@ class _Connection:
         self._loop.unregister(self._client.fileno())
         self._client.close()
         self._session.close()
+        self._desk.leave(self._operator)
         self._gone(self)
 
     def _flush_soon(self) -> None:
