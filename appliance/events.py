@@ -400,6 +400,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "{actor} took the operator lock away from {holder}",
             "Somebody was in the midst of a change, and `cdpctl unlock --force` ended their lock."
             "  What they were about to confirm is not done.",
+            "nothing, if it was agreed; `cdpctl events` shows what was asked for since",
         ),
         EventKind(
             LOCK_EXPIRED,

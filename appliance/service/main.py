@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
     settings.service.state_dir.mkdir(parents=True, exist_ok=True)
     with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
         clock = SystemClock()
-        log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload)
+        log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload, loop.after)
         box = Box(loop, clock, log, settings.protection)
         control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
         listener = Listener(loop, box.exports)
