@@ -107,7 +107,7 @@ class EventLog:
         )
         self._events.append(event)
         self._unwritten.append(msgspec.json.encode(event) + b"\n")
-        _log.log(LOG_LEVELS[kind.severity], "%s %s", code, event.text)
+        _log.log(LOG_LEVELS[kind.severity], "%s %s", code, event.text, extra={"event": event})
         self._write()
 
     def _more_of_these(self, kind: Kind, count: int, last: str) -> None:
