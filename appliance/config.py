@@ -76,6 +76,10 @@ class ConsoleSettings(_Section, frozen=True):
 
     device: str = ""
     baud: Literal[9600, 19200, 38400, 57600, 115200] = 115200
+    password_hash: Annotated[str, msgspec.Meta(pattern=r"^(\$scrypt\$[\x21-\x7e]{50,200})?$")] = ""
+    """Empty: the console keeps one itself, which is chosen at its first use."""
+    idle_seconds: Seconds = 600.0
+    """So long without a key logs out."""
 
 
 class PanelSettings(_Section, frozen=True):

@@ -291,7 +291,7 @@ class OperatorLocked(EbbtideError):
     have done nothing for five minutes."""
 
     code = "EB604"
-    sentence = "{actor} is changing things since {since}"
+    sentence = "{actor} has been changing things since {since}"
     remedy = "wait until they are done; `cdpctl unlock --force` takes their lock away"
     exit_code = REFUSED
 
@@ -330,6 +330,91 @@ class PanelReplaced(EbbtideError):
     sentence = "another front panel has connected"
     remedy = "end one of the two cdp-panel processes"
     exit_code = REFUSED
+
+
+class NotUnderstood(EbbtideError):
+    """What was typed on the console is no command, or lacks something."""
+
+    code = "EB610"
+    sentence = "not understood: {reason}"
+    remedy = "`help` lists what can be typed, `help COMMAND` tells more, `menu` shows numbers"
+
+
+class LoginRefused(EbbtideError):
+    """The password was not the right one.  After three in a row the console's line is deaf for some
+    seconds, and longer each time."""
+
+    code = "EB611"
+    sentence = "wrong password"
+    remedy = "try again; `cdp-console --set-password` on a shell of the box sets another one"
+    exit_code = REFUSED
+
+
+class LoginLocked(EbbtideError):
+    """Several wrong passwords came in a row on this line of the console.  It takes none for a time,
+    also after a restart; other lines and `cdpctl` work."""
+
+    code = "EB612"
+    sentence = "{failures} wrong passwords in a row: no login here for {seconds} s"
+    remedy = "wait, or use another line"
+    exit_code = REFUSED
+
+
+class NotConfirmed(EbbtideError):
+    """A step that gives something up is done only when the words that the console shows were
+    typed behind the plan, and in time."""
+
+    code = "EB613"
+    sentence = "nothing was done: {reason}"
+    remedy = "begin again, and type the words as they are shown, if that is what you want"
+    exit_code = REFUSED
+
+
+class ConsoleInterrupted(EbbtideError):
+    """^C (or leaving a question) ended what the console was at.  What the service was asked for
+    before takes its course."""
+
+    code = "EB614"
+    sentence = "interrupted: {reason}"
+    remedy = "`job list` shows what runs"
+
+
+class LineGarbled(EbbtideError):
+    """The line had bytes in it that no keyboard sends, or was too long: noise, or the wrong speed.
+    It was not taken for anything."""
+
+    code = "EB615"
+    sentence = "not taken: {reason}"
+    remedy = "type it again; ^U empties a line first"
+
+
+class NotHere(EbbtideError):
+    """The console has no access to disks: what reads disks that no service uses is done by `cdpctl`
+    on a shell of the box."""
+
+    code = "EB616"
+    sentence = "{verb} is not done on the console"
+    remedy = "use `cdpctl` on a shell of the box"
+    exit_code = REFUSED
+
+
+class PasswordUnfit(EbbtideError):
+    """The new password is too short or too long, cannot be typed on every line, or is not to be
+    changed here."""
+
+    code = "EB617"
+    sentence = "the password was not changed: {reason}"
+    remedy = "8 to 128 characters, each a printable one of ASCII"
+    exit_code = REFUSED
+
+
+class LineUnusable(EbbtideError):
+    """The serial line is not there, or does not work as one.  The console tries it again, at first
+    after a second and later each 30 s."""
+
+    code = "EB618"
+    sentence = "serial line {device}: {reason}"
+    remedy = "check the device's name and cable, and that no other program (a getty) has it"
 
 
 class CannotListen(EbbtideError):

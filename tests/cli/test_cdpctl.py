@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli.main import COMMAND
-from appliance.cli.screens import SCREENS
 from appliance.errors import every_error
 from appliance.events import KINDS
 from appliance.operators.actions import ACTIONS
+from appliance.operators.text.screens import SCREENS
 from appliance.operators.verbs import VERBS
 from tests.operators.running_service import RunningService, running_service
 
@@ -63,8 +63,11 @@ def test_disks_are_a_plain_table_without_a_terminal(cdpctl: Cdpctl) -> None:
         "SECTOR",
         "ROLE",
         "VOLUME",
+        "HEALTH",
         "STATE",
     ]
+    assert "good, 34 °C" in lines[3]
+    assert lines[-1] == "s is failing: its spare blocks run out"
     assert lines[3].split("  ")[0] == "p"
     assert lines[3].endswith("in use")
     assert "\x1b" not in result.stdout
