@@ -132,8 +132,8 @@ KINDS: Final[dict[str, EventKind]] = {
             DISK_FAILING,
             "error",
             "disk {disk} says that it is failing: {reason}",
-            "The disk's own diagnosis (SMART), as smartctl reads it.  It still serves; replace it"
-            " before it does no more.",
+            "The disk's own diagnosis (SMART), as smartctl reads it.  It still serves.",
+            "replace it before it does no more",
         ),
         EventKind(
             READ_REPAIRED,

@@ -31,6 +31,7 @@ STATES: Final = (
     "failover",
 )
 PROTECTIONS: Final = ("none", "tracking", "syncing", "protected")
+HEALTHS: Final = ("good", "failing", "unknown")
 LABEL_MAXIMUM: Final = 128
 """Characters of a label's value that came from a disk."""
 
@@ -141,6 +142,14 @@ def _last_jobs(jobs: Iterable[JobDescription]) -> Iterator[Metric]:
 def _disks(disks: Sequence[DiskAnswer]) -> Iterator[Metric]:
     info = InfoMetricFamily("ebbtide_disk", "The attached disks.", labels=["disk"])
     size = GaugeMetricFamily("ebbtide_disk_size_bytes", "Size of the disk.", labels=["disk"])
+    health = GaugeMetricFamily(
+        "ebbtide_disk_health",
+        "What the disk says of itself: 1 for the word that holds.",
+        labels=["disk", "health"],
+    )
+    temperature = GaugeMetricFamily(
+        "ebbtide_disk_temperature_celsius", "Temperature, where the disk tells.", labels=["disk"]
+    )
     for disk in disks:
         name = disk.id[:LABEL_MAXIMUM]
         told = {
@@ -151,7 +160,10 @@ def _disks(disks: Sequence[DiskAnswer]) -> Iterator[Metric]:
         }
         info.add_metric([name], told)
         size.add_metric([name], disk.size)
-    yield from (info, size)
+        _one_of(health, [name], disk.health, HEALTHS)
+        if disk.temperature is not None:
+            temperature.add_metric([name], disk.temperature)
+    yield from (info, size, health, temperature)
 
 
 def _events(reading: Reading) -> Iterator[Metric]:

@@ -78,6 +78,9 @@ DISK = DiskAnswer(
     role="primary",
     volume="finance",
     state="in service",
+    health="good",
+    health_reason="",
+    temperature=31,
 )
 READING = Reading(
     release="1.2.3", volumes=[VOLUME], disks=[DISK], events={"EV101": 3}, events_missed=2
@@ -136,6 +139,9 @@ def every_sample(reading: Reading) -> list[Sample]:
         ("last_job_end_timestamp_seconds", {"volume": "finance", "kind": "verify"}, 1795348740.25),
         ("last_job_different_bytes", {"volume": "finance", "kind": "verify"}, 512),
         ("disk_size_bytes", {"disk": DISK.id}, 1 << 30),
+        ("disk_health", {"disk": DISK.id, "health": "good"}, 1),
+        ("disk_health", {"disk": DISK.id, "health": "failing"}, 0),
+        ("disk_temperature_celsius", {"disk": DISK.id}, 31),
         ("events_total", {"code": "EV101", "severity": "info"}, 3),
         ("events_total", {"code": "EV412", "severity": "error"}, 0),
         ("events_missed_total", {}, 2),
@@ -178,6 +184,13 @@ def test_what_is_over_has_no_series() -> None:
     assert not [name for name in shown if "job" in name or name.endswith("_alert")]
 
 
+def test_a_disk_that_tells_no_temperature_has_none() -> None:
+    silent = msgspec.structs.replace(DISK, temperature=None, health="unknown")
+    shown = samples(replace(READING, disks=[silent]))
+    assert not [name for name, _ in shown if "temperature" in name]
+    assert shown["ebbtide_disk_health", frozenset({"disk": DISK.id, "health": "unknown"}.items())]
+
+
 def test_a_word_of_a_newer_service_is_shown() -> None:
     reading = replace(READING, volumes=[msgspec.structs.replace(VOLUME, state="dreaming")])
     assert value(reading, "ebbtide_volume_state", volume="finance", state="dreaming") == 1
@@ -202,7 +215,7 @@ def test_names_and_labels_follow_the_conventions() -> None:
             assert sample.name.endswith("_total") == (family.type == "counter")
             assert set(sample.labels) <= {
                 *("volume", "disk", "state", "protection", "role", "code", "kind", "severity"),
-                *("model", "serial", "release"),
+                *("model", "serial", "release", "health"),
             }
             unit = re.search(r"_(kib|mib|milliseconds|ms|kilobytes|minutes|percent)\b", sample.name)
             assert unit is None

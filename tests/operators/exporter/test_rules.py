@@ -73,6 +73,8 @@ def test_promtool_takes_the_rules() -> None:
         ({event("EV412"): "1x9"}, 6, None),
         ({event("EV409"): "0x4 1x9"}, 6, "EbbtideDataUnreadable"),
         ({event("EV104"): "0x4 1x9"}, 6, "EbbtideDiskTrouble"),
+        ({'ebbtide_disk_health{disk="a",health="failing"}': "0x4 1x9"}, 6, "EbbtideDiskFailing"),
+        ({'ebbtide_disk_temperature_celsius{disk="a"}': "61x30"}, 11, "EbbtideDiskHot"),
         ({event("EV940"): "0x4 1x9"}, 6, "EbbtideFlood"),
         (
             {'ebbtide_last_job_success{volume="v",kind="verify"}': "0x30"},
