@@ -120,6 +120,8 @@ class VolumeAnswer(msgspec.Struct, frozen=True):
     dirty_bytes: int
     window: WindowAnswer | None
     history: HistoryAnswer
+    gaps: int
+    suspect_maps: int
     job: JobDescription | None
     last_job: JobDescription | None
     alerts: list[AlertAnswer]

@@ -67,6 +67,8 @@ def describe_volume(volume: Volume) -> VolumeAnswer:
         dirty_bytes=volume.dirty_bytes,
         window=describe_window(volume.window()),
         history=HistoryAnswer(capacity, used),
+        gaps=len(volume.gaps()),
+        suspect_maps=sum(delta_map.suspect for delta_map in volume.maps()),
         job=None if volume.job is None else describe_job(volume.job),
         last_job=None if volume.last_job is None else describe_job(volume.last_job),
         alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts()],

@@ -295,6 +295,8 @@ def test_status_has_the_contract_s_shape(client: ControlClient) -> None:
             "newest_write": 1200,
         },
         "history": {"capacity_bytes": 128 << 20, "used_bytes": 32 << 20},
+        "gaps": 1,
+        "suspect_maps": 1,
         "job": None,
         "last_job": None,
         "alerts": [],

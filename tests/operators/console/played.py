@@ -122,6 +122,8 @@ class PlayedService:
             history=HistoryAnswer(128 * MIB, 32 * MIB),
             job=None,
             last_job=None,
+            gaps=0,
+            suspect_maps=0,
             alerts=[AlertAnswer("EV202", "the secondary is away")],
         )
         told: Json = msgspec.to_builtins(volume)
