@@ -19,6 +19,7 @@ from appliance.errors import (
     NeedsConsent,
     RestoreBegun,
     SnapshotNotFound,
+    VolumeNotFound,
 )
 from appliance.events import (
     LOGGED_IN,
@@ -123,12 +124,18 @@ async def release(request: Request) -> Answer:
 
 
 async def status(request: Request) -> Answer:
-    if request.optional_text("volume") is None:
-        shown = [request.appliance.volumes[name] for name in sorted(request.appliance.volumes)]
-    else:
-        shown = [request.volume()]
+    appliance, wanted = request.appliance, request.optional_text("volume")
+    shown = [
+        describe.describe_volume(volume, appliance.disk_alerts(name))
+        for name, volume in appliance.volumes.items()
+    ]
+    shown += map(describe.describe_absent, appliance.absent_volumes())
+    if wanted is not None:
+        shown = [volume for volume in shown if volume.name == wanted]
+        if not shown:
+            raise VolumeNotFound(volume=wanted)
     return answers.StatusAnswer(
-        volumes=[describe.describe_volume(volume) for volume in shown],
+        volumes=sorted(shown, key=lambda volume: volume.name),
         operator=describe.describe_lock(request.desk.lock),
     )
 
