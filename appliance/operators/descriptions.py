@@ -93,6 +93,8 @@ def describe_absent(volume: AbsentVolume) -> VolumeAnswer:
         dirty_bytes=0,
         window=None,
         history=HistoryAnswer(0, 0),
+        gaps=0,
+        suspect_maps=0,
         job=None,
         last_job=None,
         alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts],
