@@ -425,6 +425,15 @@ class LineUnusable(EbbtideError):
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
 
 
+class CannotListen(EbbtideError):
+    """A server cannot listen where the settings say: the address is not this machine's, or the port
+    is taken."""
+
+    code = "EB640"
+    sentence = "cannot listen on {endpoint}: {reason}"
+    remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 
