@@ -417,6 +417,14 @@ class LineUnusable(EbbtideError):
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
 
 
+class BadBoard(EbbtideError):
+    """The file that says how the front panel is wired does not read as what it must be."""
+
+    code = "EB620"
+    sentence = "front panel board: {reason}"
+    remedy = "mend that file, or name another board in [panel]"
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 
