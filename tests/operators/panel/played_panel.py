@@ -1,0 +1,123 @@
+"""The panel's machine with time and fingers in the test's hands, and a real control socket or
+canned answers behind it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from appliance.errors import EbbtideError
+from appliance.glass import Key
+from appliance.operators.answers import DisksAnswer, ErrorAnswer, StatusAnswer
+from appliance.operators.control.client import ControlClient, Refused
+from appliance.operators.panel.gate import Tries
+from appliance.operators.panel.machine import Ask, PanelMachine
+from tests.operators.fake_appliance import NOON
+from tests.operators.running_service import RunningService, running_service
+
+Json = dict[str, Any]
+TICK = 0.05
+HEAR_SECONDS = 1.0
+
+
+class PlayedPanel:
+    """`ask` answers requests, or raises; it is called at the tick after one is wished for."""
+
+    def __init__(
+        self, ask: Callable[[str, Json], Json], tries: Tries | None = None, pin: str = ""
+    ) -> None:
+        self.machine = PanelMachine(tries)
+        self.asked: list[tuple[str, Json]] = []
+        self.now = 100.0
+        self.wall = NOON / 1e9
+        self._ask = ask
+        self._pin = pin
+        self._heard_at = 0.0
+        self.turn(TICK)
+
+    # What a person does.
+
+    def tap(self, *keys: Key) -> None:
+        for key in keys:
+            self.machine.press(key)
+            self.turn(0.1)
+            self.machine.release(key)
+            self.turn(0.1)
+
+    def hold(self, key: Key, seconds: float) -> None:
+        self.machine.press(key)
+        self.turn(seconds)
+        self.machine.release(key)
+        self.turn(0.1)
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        return self.machine.glass().lines
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    # What passes.
+
+    def turn(self, seconds: float) -> None:
+        """Time passes; what is wished for is done."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now += TICK
+            self.wall += TICK
+            self.machine.tick(self.now, self.wall)
+            assert all(len(line) == 16 for line in self.lines)
+            self._do_wishes()
+            if self.now - self._heard_at >= HEAR_SECONDS:
+                self.hear()
+
+    def hear(self) -> None:
+        """The appliance says how it is."""
+        self._heard_at = self.now
+        try:
+            status = msgspec.convert(self._ask("status", {}), StatusAnswer)
+            disks = msgspec.convert(self._ask("disks", {}), DisksAnswer)
+        except EbbtideError:
+            self.machine.lose_service()
+        else:
+            self.machine.hear(status, disks)
+
+    def _do_wishes(self) -> None:
+        for wish in self.machine.wishes():
+            if not isinstance(wish, Ask):
+                self.machine.checked(wish.number, wish.pin == self._pin)
+                continue
+            self.asked.append((wish.verb, dict(wish.arguments)))
+            try:
+                self.machine.answered(wish.number, self._ask(wish.verb, dict(wish.arguments)))
+            except Refused as refused:
+                self.machine.refused(wish.number, refused.answer)
+            except EbbtideError as error:
+                self.machine.refused(wish.number, ErrorAnswer.of(error))
+
+    def requests(self, verb: str) -> list[Json]:
+        """What was asked for by this verb."""
+        return [arguments for asked, arguments in self.asked if asked == verb]
+
+    @property
+    def destroyed(self) -> list[Json]:
+        """What was asked for that cannot be taken back."""
+        return [arguments for _, arguments in self.asked if arguments.get("yes")]
+
+
+@contextmanager
+def served_panel(
+    directory: Path,
+    prepare: Callable[[RunningService], None] = lambda service: None,
+    tries: Tries | None = None,
+    pin: str = "",
+) -> Iterator[tuple[PlayedPanel, RunningService]]:
+    """A panel at a control server with the fake appliance, once that is as `prepare` has made
+    it."""
+    with running_service(directory) as service:
+        prepare(service)
+        with ControlClient(service.socket, "panel") as client:
+            yield PlayedPanel(client.request, tries, pin), service
