@@ -15,7 +15,6 @@ from appliance.drivers.i2c_bus import Bus
 # Registers of port A with IOCON.BANK set; those of port B stand 0x10 above.
 IODIR: Final = 0x00
 IPOL: Final = 0x01
-GPINTEN: Final = 0x02
 IOCON: Final = 0x05
 GPPU: Final = 0x06
 GPIO: Final = 0x09
@@ -47,7 +46,6 @@ class IoExpander:
                 self._write(port * PORT + register, value)
                 for register, value in (
                     (IPOL, 0),
-                    (GPINTEN, 0),
                     (GPPU, inputs),
                     (OLAT, levels[port]),  # before the pins drive it
                     (IODIR, inputs),

@@ -34,6 +34,8 @@ class SimulatedPanel:
         self._board = board
         self._expander = PlayedExpander()
         self._lcd = PlayedLcd(board.lcd.rom)
+        self._rs, self._rw, self._e = pin(board.lcd.rs), pin(board.lcd.rw), pin(board.lcd.e)
+        self._data = board.lcd.data
         self._now_ns = 0
         self._plugged = True
         self._stuck: set[Key] = set()
@@ -125,23 +127,15 @@ class SimulatedPanel:
         self._now_ns += 9_000_000_000 // self._board.bus_hertz
 
     def _move_lcd(self) -> None:
-        lcd = self._board.lcd
+        """The display pulls all its pins but E up by itself."""
+        level = self._expander.level
         self._lcd.move(
             self._now_ns,
-            rs=self._level(lcd.rs, floating=True),
-            rw=self._level(lcd.rw, floating=True),
-            e=self._level(lcd.e, floating=False),
-            data=sum(
-                1 << bit
-                for bit, each in enumerate(lcd.data)
-                if self._expander.level(each) is not False
-            ),
+            rs=level(self._rs) is not False,
+            rw=level(self._rw) is not False,
+            e=level(self._e) is True,
+            data=sum(1 << bit for bit, each in enumerate(self._data) if level(each) is not False),
         )
-
-    def _level(self, name: str, *, floating: bool) -> bool:
-        """The display pulls all but E up by itself."""
-        level = self._expander.level(pin(name))
-        return floating if level is None else level
 
     def _is_lit(self, lamp: Pin) -> bool:
         level = self._expander.level(lamp)
