@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden
+.PHONY: demo test bench soak lint golden pictures
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -30,3 +30,7 @@ lint:
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
 	$(PYTHON) -m tests.golden
+
+# Rewrites the documents' pictures of the front panel; see tests/operators/panel/pictures.py.
+pictures:
+	$(PYTHON) -m tests.operators.panel.pictures

@@ -38,6 +38,10 @@ class Page:
             return fit(self.title), marquee(self.moving, elapsed)
         return marquee(self.moving, elapsed), fit(self.second)
 
+    def same_as(self, other: "Page") -> bool:
+        """But for the second line, which changes."""
+        return (self.volume, self.title, self.moving) == (other.volume, other.title, other.moving)
+
     @property
     def seconds(self) -> float:
         return max(PAGE_SECONDS, marquee_seconds(self.moving))
@@ -83,8 +87,8 @@ class IdlePage(Screen):
     def renew(self, pages: list[Page]) -> None:
         """These are the pages from now on; what is shown keeps its place among its volume's."""
         old = self._pages[self._index]
-        same = [i for i, page in enumerate(pages) if page.volume == old.volume]
-        exact = [i for i in same if (pages[i].moving, pages[i].title) == (old.moving, old.title)]
+        exact = [i for i, page in enumerate(pages) if page.same_as(old)]
+        same = [i for i, page in enumerate(pages) if page.volume and page.volume == old.volume]
         self._pages = pages
         self._index = next(iter(exact or same), self._index % len(pages))
         self._show()

@@ -8,12 +8,18 @@ from typing import Any
 
 import msgspec
 
+from appliance.boards import read_board
+from appliance.drivers.front_panel import FrontPanel
 from appliance.errors import EbbtideError
-from appliance.glass import Key
+from appliance.glass import Glass, Key
 from appliance.operators.answers import DisksAnswer, ErrorAnswer, StatusAnswer
 from appliance.operators.control.client import ControlClient, Refused
+from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.gate import Tries
 from appliance.operators.panel.machine import Ask, PanelMachine
+from appliance.operators.panel.plate import Plate
+from appliance.operators.panel.step import PanelStep
+from appliance.simulated.front_panel import SimulatedPanel
 from tests.operators.fake_appliance import NOON
 from tests.operators.running_service import RunningService, running_service
 
@@ -39,22 +45,32 @@ class PlayedPanel:
 
     # What a person does.
 
+    def press(self, key: Key) -> None:
+        self.machine.press(key)
+
+    def release(self, key: Key) -> None:
+        self.machine.release(key)
+
     def tap(self, *keys: Key) -> None:
         for key in keys:
-            self.machine.press(key)
+            self.press(key)
             self.turn(0.1)
-            self.machine.release(key)
-            self.turn(0.1)
+            self.release(key)
+            self.turn(0.15)
 
     def hold(self, key: Key, seconds: float) -> None:
-        self.machine.press(key)
+        self.press(key)
         self.turn(seconds)
-        self.machine.release(key)
-        self.turn(0.1)
+        self.release(key)
+        self.turn(0.15)
+
+    @property
+    def glass(self) -> Glass:
+        return self.machine.glass()
 
     @property
     def lines(self) -> tuple[str, str]:
-        return self.machine.glass().lines
+        return self.glass.lines
 
     @property
     def text(self) -> str:
@@ -68,11 +84,14 @@ class PlayedPanel:
         while self.now < end - 1e-9:
             self.now += TICK
             self.wall += TICK
-            self.machine.tick(self.now, self.wall)
-            assert all(len(line) == 16 for line in self.lines)
+            self._step()
             self._do_wishes()
             if self.now - self._heard_at >= HEAR_SECONDS:
                 self.hear()
+
+    def _step(self) -> None:
+        self.machine.tick(self.now, self.wall)
+        self.machine.glass()  # which checks itself
 
     def hear(self) -> None:
         """The appliance says how it is."""
@@ -108,16 +127,51 @@ class PlayedPanel:
         return [arguments for _, arguments in self.asked if arguments.get("yes")]
 
 
+class PlatedPanel(PlayedPanel):
+    """With the driver and the played parts: what is seen was decoded from the pins, and fingers
+    are on contacts."""
+
+    def __init__(self, ask: Callable[[str, Json], Json]) -> None:
+        board = read_board("lcd-plate")
+        self.part = SimulatedPanel(board)
+        self._plate = Plate(FrontPanel(self.part, board, self.part.sleep))
+        self._panel_step: PanelStep | None = None
+        super().__init__(ask)
+
+    def press(self, key: Key) -> None:
+        self.part.press(key)
+
+    def release(self, key: Key) -> None:
+        self.part.release(key)
+
+    @property
+    def glass(self) -> Glass:
+        return self.part.glass()
+
+    def _step(self) -> None:
+        if self._panel_step is None:
+            self._panel_step = PanelStep(self.machine, self._plate, Fingers())
+        self._panel_step.turn(self.now, self.wall)
+
+
 @contextmanager
-def served_panel(
-    directory: Path,
-    prepare: Callable[[RunningService], None] = lambda service: None,
-    tries: Tries | None = None,
-    pin: str = "",
-) -> Iterator[tuple[PlayedPanel, RunningService]]:
-    """A panel at a control server with the fake appliance, once that is as `prepare` has made
-    it."""
+def plated_panel(
+    directory: Path, prepare: Callable[[RunningService], None] = lambda service: None
+) -> Iterator[tuple[PlatedPanel, RunningService]]:
+    """A panel with played parts, as `served_panel`."""
     with running_service(directory) as service:
         prepare(service)
         with ControlClient(service.socket, "panel") as client:
-            yield PlayedPanel(client.request, tries, pin), service
+            yield PlatedPanel(client.request), service
+
+
+@contextmanager
+def served_panel(
+    directory: Path, tries: Tries | None = None, pin: str = ""
+) -> Iterator[tuple[PlayedPanel, RunningService]]:
+    """A panel at a control server with the fake appliance."""
+    with (
+        running_service(directory) as service,
+        ControlClient(service.socket, "panel") as client,
+    ):
+        yield PlayedPanel(client.request, tries, pin), service

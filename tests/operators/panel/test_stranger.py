@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.operators.fake_appliance import NOON, FakeDisk, FakeVolume
-from tests.operators.panel.played_panel import served_panel
+from tests.operators.panel.played_panel import plated_panel
 from tests.operators.panel.stranger import restore_ten_minutes
 from tests.operators.running_service import RunningService
 
@@ -21,7 +21,7 @@ def add_volumes(service: RunningService) -> None:
 
 def test_one_volume(tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
-    with served_panel(tmp_path) as (panel, service):
+    with plated_panel(tmp_path) as (panel, service):
         assert restore_ten_minutes(panel, "finance", seen.append) <= 6
         panel.turn(0.2)
         assert service.on_loop(lambda: service.finance.job or service.finance.last_job)
@@ -35,7 +35,7 @@ def test_one_volume(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("volume", ["accounts", "finance", "payroll"])
 def test_several_volumes(tmp_path: Path, volume: str) -> None:
-    with served_panel(tmp_path, add_volumes) as (panel, _):
+    with plated_panel(tmp_path, add_volumes) as (panel, _):
         assert restore_ten_minutes(panel, volume) <= 6
         panel.turn(0.2)
         assert panel.destroyed == [{"volume": volume, "to": "write:1000", "yes": True}]
@@ -43,7 +43,7 @@ def test_several_volumes(tmp_path: Path, volume: str) -> None:
 
 
 def test_a_hold_that_is_too_short_restores_nothing(tmp_path: Path) -> None:
-    with served_panel(tmp_path) as (panel, _):
+    with plated_panel(tmp_path) as (panel, _):
         whole = panel.hold
         panel.hold = lambda key, seconds: whole(key, 2.8)  # type: ignore[method-assign]
         restore_ten_minutes(panel, "finance")
