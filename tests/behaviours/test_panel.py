@@ -17,6 +17,7 @@ from tests.operators.panel.stranger import restore_ten_minutes
 from tests.service.service_process import BIN, MIB, Service
 
 MINUTE = 60
+BACK = "the service is there again"
 
 
 class PanelProcess:
@@ -154,8 +155,7 @@ def test_a_service_that_dies_and_comes_back(
     for lives in (1, 2):
         service.kill()
         service.start("alpha", "beta")
-        back = "the service is there again"
-        service.wait(lambda n=lives: panel.story().count(back) == n, back)  # type: ignore[misc]
+        service.wait(lambda n=lives: panel.story().count(BACK) == n, BACK)  # type: ignore[misc]
         panel.until("protected")
         panel.tap(Key.SELECT)
         assert panel.lines[0].startswith("Menu")

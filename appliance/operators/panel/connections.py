@@ -28,6 +28,7 @@ from appliance.operators.answers import (
     StatusAnswer,
 )
 from appliance.operators.control.client import ControlClient, Refused
+from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import Ask, PanelMachine, Wish
 
 FACE: Final = "panel"
@@ -116,7 +117,7 @@ class Desk:
 
 
 class Link:
-    """`pressed` takes keys from afar; `replaced` is called when another panel took this one's
+    """Keys from afar go to `fingers`; `replaced` is called when another panel took this one's
     place."""
 
     def __init__(
@@ -124,11 +125,11 @@ class Link:
         path: Path,
         post: Post,
         stop: Event,
-        pressed: Callable[[list[KeyDescription]], None],
+        fingers: Fingers,
         replaced: Callable[[ErrorAnswer], None],
     ) -> None:
         self._path, self._post, self._stop = path, post, stop
-        self._pressed, self._replaced = pressed, replaced
+        self._fingers, self._replaced = fingers, replaced
         self._client: ControlClient | None = None
         self._unanswered = 0
         self._sent: tuple[Glass, int] | None = None
@@ -136,8 +137,9 @@ class Link:
 
     # On the panel's own thread.
 
-    def show(self, glass: Glass, handled: int, now: float) -> None:
-        """The glass now, after the key numbered `handled`."""
+    def show(self, glass: Glass, now: float) -> None:
+        """The glass now."""
+        handled = self._fingers.handled
         if self._client is None or self._unanswered >= UNANSWERED_MAXIMUM:
             return
         if self._unanswered and self._sent is not None:
@@ -160,10 +162,11 @@ class Link:
 
     def _connected(self, client: ControlClient) -> None:
         self._client, self._unanswered, self._sent = client, 0, None
+        self._fingers.forget()
 
     def _answered(self, keys: list[KeyDescription]) -> None:
         self._unanswered -= 1
-        self._pressed(keys)
+        self._fingers.add(keys)
 
     # On a thread of its own.
 

@@ -26,6 +26,12 @@ class Fingers:
         """Press these, too."""
         self._waiting += keys
 
+    def forget(self) -> None:
+        """Whoever pressed is gone, and numbers begin anew."""
+        self.handled = 0
+        self._waiting.clear()
+        self._pressed = None
+
     def down(self, now: float, busy: bool) -> frozenset[Key]:
         """What the finger presses now; `busy` while the glass waits for an answer."""
         if self._pressed is not None and self._is_over(now, busy):

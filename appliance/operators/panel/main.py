@@ -77,7 +77,7 @@ def _serve(settings: Settings) -> None:
     path = settings.service.control_socket
     watch = Watch(path, machine, queue.put, stop)
     desk = Desk(path, machine, queue.put, is_pin)
-    link = Link(path, queue.put, stop, fingers.add, replaced)
+    link = Link(path, queue.put, stop, fingers, replaced)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     for room in (watch, desk, link):
@@ -87,7 +87,7 @@ def _serve(settings: Settings) -> None:
         glass = step.turn(now, time())
         for wish in machine.wishes():
             desk.put(wish)
-        link.show(glass, fingers.handled, now)
+        link.show(glass, now)
         _do_posted(queue, now + POLL_SECONDS)
     if ended_by:
         _say(ended_by[0].code, ended_by[0].sentence, ended_by[0].remedy)

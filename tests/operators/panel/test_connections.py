@@ -15,6 +15,7 @@ from appliance.glass import Backlight, Glass, Key
 from appliance.operators.answers import ErrorAnswer, KeyDescription
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.panel.connections import Desk, Link, Watch
+from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import Ask, CheckPin, PanelMachine
 from tests.operators.running_service import RunningService, running_service
 
@@ -152,29 +153,35 @@ def test_a_pin_is_in_no_words() -> None:
 # Link
 
 
+class HandledAtOnce(Fingers):
+    """Keeps the keys, and is done with them when it gets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[KeyDescription] = []
+
+    def add(self, keys: list[KeyDescription]) -> None:
+        self.keys += keys
+        for key in keys:
+            self.handled = key.number
+
+
 class RemoteHands:
-    """A panel's end, which handles keys at once."""
+    """A panel's end, which shows `glass`, and something else once a key was pressed."""
 
     def __init__(self, room: Room, service: RunningService) -> None:
         self.room = room
         self.glass = HELLO
-        self.handled = 0
-        self.keys: list[KeyDescription] = []
+        self.fingers = HandledAtOnce()
         self.ended: list[str] = []
-        self.link = Link(service.socket, room.queue.put, room.stop, self._pressed, self._replaced)
+        self.link = Link(service.socket, room.queue.put, room.stop, self.fingers, self._replaced)
         self.thread = room.start(self.link.run)
-
-    def _pressed(self, keys: list[KeyDescription]) -> None:
-        self.keys += keys
-        for key in keys:
-            self.handled = key.number
-            self.glass = BYE
 
     def _replaced(self, error: ErrorAnswer) -> None:
         self.ended.append(error.code)
 
     def show(self) -> None:
-        self.link.show(self.glass, self.handled, monotonic())
+        self.link.show(BYE if self.fingers.handled else self.glass, monotonic())
 
 
 def shown(client: ControlClient) -> dict[str, object] | None:
@@ -196,7 +203,7 @@ def test_the_glass_is_seen_from_afar_and_keys_come_back(
         pressing = pool.submit(client.request, "panel", {"press": "select", "hold": 3.5})
         room.do_until(pressing.done, hands.show)
         assert pressing.result()["lines"] == list(BYE.lines)
-    assert [(key.key, key.hold) for key in hands.keys] == [(Key.SELECT.value, 3.5)]
+    assert [(key.key, key.hold) for key in hands.fingers.keys] == [(Key.SELECT.value, 3.5)]
 
 
 def test_a_new_glass_is_seen_at_once(room: Room, service: RunningService) -> None:
@@ -228,7 +235,7 @@ def test_a_flickering_glass_floods_nobody(room: Room, service: RunningService) -
     linked.send = counted  # type: ignore[method-assign]
     now = monotonic()
     for step in range(1000):
-        hands.link.show((HELLO, BYE)[step % 2], 0, now + step / 1000)
+        hands.link.show((HELLO, BYE)[step % 2], now + step / 1000)
         if not room.queue.empty():
             room.do_one()
     assert 2 <= len(sent) <= 20
@@ -248,9 +255,21 @@ def test_the_newer_panel_is_the_panel(room: Room, service: RunningService) -> No
 
 
 def test_remote_hands_come_back_with_the_service(room: Room, tmp_path: Path) -> None:
+    """And a key of the new one is not taken for done because the old one's had its number."""
     with running_service(tmp_path) as service:
         hands = RemoteHands(room, service)
-        with ControlClient(service.socket) as client:
-            room.do_until(lambda: shown(client) is not None, hands.show)
-    with running_service(tmp_path) as service, ControlClient(service.socket) as client:
+        press_once(room, hands, service)
+    hands.glass = Glass(BYE.lines, Backlight.TEAL)
+    with running_service(tmp_path) as service:
+        press_once(room, hands, service)
+    assert len(hands.fingers.keys) == 2
+
+
+def press_once(room: Room, hands: RemoteHands, service: RunningService) -> None:
+    with ControlClient(service.socket) as client, ThreadPoolExecutor(1) as pool:
         room.do_until(lambda: shown(client) is not None, hands.show)
+        before = shown(client) or {}
+        assert before["backlight"] == hands.glass.backlight.value
+        pressing = pool.submit(client.request, "panel", {"press": "up"})
+        room.do_until(pressing.done, hands.show)
+        assert pressing.result()["backlight"] == BYE.backlight.value
