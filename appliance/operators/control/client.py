@@ -1,5 +1,6 @@
 """The client's side of the control socket, blocking: for `cdpctl` and the box's own faces."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -107,6 +108,11 @@ class ControlClient:
                 parts.append(answer["part"])
             elif "ok" in answer:
                 return _join([*parts, answer["ok"]])
+
+    def abandon(self) -> None:
+        """End the connection from another thread: a request under way raises ServiceUnreachable."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _greet(self) -> None:
         self._socket.settimeout(HELLO_SECONDS)
