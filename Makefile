@@ -15,10 +15,12 @@ test:
 bench:
 	$(PYTHON) -m bench
 
-# Simulated power cuts for SECONDS seconds: in all that happens, and then in synchronisations.
+# For SECONDS seconds each: simulated power cuts in all that happens, those in synchronisations,
+# and a real verify beside a real host.
 soak:
 	$(PYTHON) -m tests.soak --seconds $(SECONDS)
 	$(PYTHON) -m tests.soak --seconds $(SECONDS) --scans
+	$(PYTHON) -m tests.false_alarms --seconds $(SECONDS)
 
 lint:
 	.venv/bin/ruff format --check .

@@ -291,7 +291,7 @@ class OperatorLocked(EbbtideError):
     have done nothing for five minutes."""
 
     code = "EB604"
-    sentence = "{actor} is changing things since {since}"
+    sentence = "{actor} has been changing things since {since}"
     remedy = "wait until they are done; `cdpctl unlock --force` takes their lock away"
     exit_code = REFUSED
 

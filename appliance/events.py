@@ -30,6 +30,7 @@ DISK_REFUSED: Final = "EV105"
 READ_REPAIRED: Final = "EV106"
 READ_LOST: Final = "EV107"
 DISK_WIPED: Final = "EV108"
+DISK_FAILING: Final = "EV109"
 VOLUME_ONLINE: Final = "EV201"
 SECONDARY_LOST: Final = "EV202"
 VOLUME_OFFLINE: Final = "EV203"
@@ -109,6 +110,13 @@ KINDS: Final[dict[str, EventKind]] = {
             "disk {disk} was wiped; it carried {what}",
             "A person gave the word, `--wipe` with the disk's id, to make it a secondary.  What it"
             " carried is destroyed.",
+        ),
+        EventKind(
+            DISK_FAILING,
+            "error",
+            "disk {disk} says that it is failing: {reason}",
+            "The disk's own diagnosis (SMART), as smartctl reads it.  It still serves; replace it"
+            " before it does no more.",
         ),
         EventKind(
             READ_REPAIRED,

@@ -45,6 +45,8 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class DiskAnswer(msgspec.Struct, frozen=True):
+    """`health` is good, failing or unknown; `health_reason` may be empty; `temperature` in °C."""
+
     id: str
     node: str
     serial: str
@@ -57,6 +59,9 @@ class DiskAnswer(msgspec.Struct, frozen=True):
     role: str
     volume: str | None
     state: str
+    health: str
+    health_reason: str
+    temperature: int | None
 
 
 class DisksAnswer(Answer, frozen=True):

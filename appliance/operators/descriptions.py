@@ -46,6 +46,9 @@ def describe_disk(disk: AttachedDisk) -> DiskAnswer:
         role=disk.role,
         volume=disk.volume,
         state=printable(disk.state),
+        health=disk.health.verdict,
+        health_reason=printable(disk.health.reason),
+        temperature=disk.health.temperature,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from appliance.cdp.interfaces import DiskIdentity, Timer
 from appliance.cdp.jobs import Job
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
+from appliance.drivers.smart import NOT_ASKED, Health
 from appliance.event_log import Event
 from appliance.events import Emit
 
@@ -29,6 +30,7 @@ class AttachedDisk:
     role: str
     volume: str | None
     state: str
+    health: Health = NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from appliance.operators.interfaces import Timers
 
 IDLE_SECONDS: Final = 300.0
 FACE_MAXIMUM: Final = 32
+SECOND: Final = 1_000_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -78,13 +79,13 @@ class OperatorLock:
         change = Change(operator, self._wall_ns(), settled=not changes)
         self._changes.append(change)
         operator.requests += 1
-        self._watch()
+        self._note_request(operator)
         try:
             yield change
         finally:
             operator.requests -= 1
             self._changes.remove(change)
-            self._watch()
+            self._note_request(operator)
 
     def take(self, operator: Operator) -> None:
         """Idempotent.  Raises OperatorLocked, also while somebody else is changing something."""
@@ -124,6 +125,10 @@ class OperatorLock:
         self.holder = None
         self._watch()
 
+    def _note_request(self, operator: Operator) -> None:
+        if operator is self.holder:
+            self._watch()
+
     def _watch(self) -> None:
         """Count the time while the holder asks for nothing, and only then."""
         if self._idle is not None:
@@ -140,4 +145,5 @@ class OperatorLock:
 
 
 def _locked(operator: Operator, since_ns: int) -> OperatorLocked:
-    return OperatorLocked(actor=operator.actor, since=rfc3339(since_ns))
+    since = rfc3339(since_ns // SECOND * SECOND).replace(".000000000", "")
+    return OperatorLocked(actor=operator.actor, since=since)

@@ -31,6 +31,7 @@ from appliance.operators.interfaces import AttachedDisk, View
 from appliance.service import adoption
 from appliance.service.assembly import Assembly
 from appliance.service.bays import Bay, Bays
+from appliance.service.health import HealthWatch
 
 
 class Box:
@@ -48,6 +49,7 @@ class Box:
         self.bays = Bays(
             loop, self.pool, log.emit, settings.disk_deadline_seconds, clock.monotonic_ns
         )
+        self._health = HealthWatch(loop, self.bays, log.emit)
         self._assembly = Assembly(loop, clock, self.pool, self.bays, log.emit, settings)
         self.exports = self._assembly.exports
         self._loop = loop
@@ -57,6 +59,7 @@ class Box:
 
     async def close(self) -> None:
         """All volumes out of service in order, all disks closed."""
+        self._health.close()
         await self._assembly.close()
 
     @property
@@ -83,6 +86,7 @@ class Box:
             role=role,
             volume=ours.name if ours else None,
             state=state,
+            health=bay.health,
         )
 
     def events(self, volume: str | None, after: int, limit: int) -> Sequence[Event]:

@@ -330,6 +330,36 @@ class TestWrongDisk:
 
     def test_a_secondary_that_went_its_own_way(self, service: Service) -> None:
         """It has served another twin of the primary meanwhile: nobody guesses which is right."""
+        alpha, beta = service.disks / "alpha.img", service.disks / "beta.img"
+        before = self.part_ways(service)
+        status = service.until("finance", lambda status: bool(status["alerts"]))
+        assert status["state"] == "offline"
+        assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
+        assert "both disks have served hosts without each other" in self.shown(service, "beta")
+        with pytest.raises(ExportRefusedError):
+            service.connect("finance")
+        assert (alpha.read_bytes(), beta.read_bytes()) == before
+        beta.rename(service.room / "beta.copy")  # a person has decided
+        service.until_state("finance", "tracking")
+        assert service.contents("finance").startswith(b"one")
+
+    def test_a_refused_secondary_is_looked_at_again(self, service: Service) -> None:
+        """Whatever else comes and goes: it stays refused, and its volume offline, until it goes."""
+        self.part_ways(service)
+        service.until("finance", lambda status: bool(status["alerts"]))
+        beta, twin = service.disks / "beta.img", service.disks / "twin.img"
+        shutil.copy(beta, service.room / "twin.img")
+        (service.room / "twin.img").rename(twin)
+        service.wait(lambda: "beta and twin" in self.shown(service, "beta"), "the twin to contest")
+        twin.unlink()
+        service.wait(lambda: "beta and twin" not in self.shown(service, "beta"), "another look")
+        status = service.status("finance")
+        assert (status["state"], status["alerts"][0]["code"]) == ("offline", "EB106")
+        beta.rename(service.room / "beta.copy")
+        service.until_state("finance", "tracking")
+
+    def part_ways(self, service: Service) -> tuple[bytes, bytes]:
+        """Start with two disks that each have served hosts without the other; their contents."""
         alpha, beta, room = service.disks / "alpha.img", service.disks / "beta.img", service.room
         shutil.copy(alpha, room / "alpha.copy")
         beta.rename(room / "beta.copy")
@@ -344,17 +374,12 @@ class TestWrongDisk:
         (room / "alpha.one").rename(alpha)  # and now back to the first, with that secondary
         before = alpha.read_bytes(), beta.read_bytes()
         service.start("alpha", "beta")
-        status = service.until("finance", lambda status: bool(status["alerts"]))
-        assert status["state"] == "offline"
-        assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
-        (shown,) = [disk for disk in service.ask("disks")["disks"] if disk["id"] == "beta"]
-        assert "both disks have served hosts without each other" in shown["state"]
-        with pytest.raises(ExportRefusedError):
-            service.connect("finance")
-        assert (alpha.read_bytes(), beta.read_bytes()) == before
-        beta.rename(room / "beta.copy")  # a person has decided
-        service.until_state("finance", "tracking")
-        assert service.contents("finance").startswith(b"one")
+        return before
+
+    def shown(self, service: Service, disk: str) -> str:
+        """What is said of the state of a disk."""
+        (found,) = [shown for shown in service.ask("disks")["disks"] if shown["id"] == disk]
+        return str(found["state"])
 
     def write_alone(self, service: Service, data: bytes) -> None:
         """A life of the primary without its secondary."""

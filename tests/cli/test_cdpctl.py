@@ -63,8 +63,11 @@ def test_disks_are_a_plain_table_without_a_terminal(cdpctl: Cdpctl) -> None:
         "SECTOR",
         "ROLE",
         "VOLUME",
+        "HEALTH",
         "STATE",
     ]
+    assert "good, 34 °C" in lines[3]
+    assert lines[-1] == "s is failing: its spare blocks run out"
     assert lines[3].split("  ")[0] == "p"
     assert lines[3].endswith("in use")
     assert "\x1b" not in result.stdout

@@ -265,6 +265,13 @@ def test_disks(client: ControlClient) -> None:
         ("s", "secondary", "finance"),
     ]
     assert answer["disks"][0]["model"] == "Model ?[31m9"
+    assert [(disk["health"], disk["temperature"]) for disk in answer["disks"]] == [
+        ("unknown", None),
+        ("unknown", None),
+        ("good", 34),
+        ("failing", None),
+    ]
+    assert answer["disks"][3]["health_reason"] == "its spare blocks run out"
 
 
 def test_status_has_the_contract_s_shape(client: ControlClient) -> None:

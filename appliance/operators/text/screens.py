@@ -29,7 +29,7 @@ def show(screen: Screen, verb: str, answer: Json) -> None:
 
 def disks(screen: Screen, answer: Json) -> None:
     screen.table(
-        ["id", "node", "model", "serial", ">size", ">sector", "role", "volume", "state"],
+        ["id", "node", "model", "serial", ">size", ">sector", "role", "volume", "health", "state"],
         [
             [
                 disk["id"],
@@ -40,18 +40,29 @@ def disks(screen: Screen, answer: Json) -> None:
                 str(disk["logical_block"]),
                 disk["role"] or "-",
                 disk["volume"] or "-",
+                _health(disk, screen.ascii_only),
                 disk["state"] if disk["direct"] else f"{disk['state']} (not direct)",
             ]
             for disk in answer["disks"]
         ],
     )
+    for disk in answer["disks"]:
+        if disk["health"] == "failing":
+            screen.line(f"{disk['id']} is failing: {disk['health_reason']}", "bold red")
+
+
+def _health(disk: Json, ascii_only: bool) -> str:
+    temperature = disk["temperature"]
+    if temperature is None:
+        return str(disk["health"])
+    return f"{disk['health']}, {temperature} {'C' if ascii_only else '°C'}"
 
 
 def status(screen: Screen, answer: Json) -> None:
     if answer["operator"] is not None:
         operator = answer["operator"]
         screen.line(
-            f"{operator['actor']} is changing things since {words.moment(operator['since'])}",
+            f"{operator['actor']} has been changing things since {words.moment(operator['since'])}",
             "bold yellow",
         )
         screen.line()
