@@ -6,7 +6,6 @@ is unknown, missing, of the wrong type or contradictory in it is refused with th
 """
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -144,10 +143,10 @@ def parse_board(text: str) -> Board:
     """The board that TOML `text` describes; raises `BadBoard`."""
     try:
         board = msgspec.toml.decode(text, type=Board)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadBoard(reason=f"not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise BadBoard(reason=str(error)) from error
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadBoard(reason=f"not TOML: {error}") from error
     _check(board)
     return board
 

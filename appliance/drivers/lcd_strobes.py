@@ -16,7 +16,9 @@ oscillators and at 2.7 V) come out thus:
 The busy flag is not read: turning the port round and back takes more bytes than the wait.
 """
 
+from functools import reduce
 from math import ceil
+from operator import or_
 from typing import Final
 
 from appliance.boards import Board, pin
@@ -29,7 +31,12 @@ class Strobes:
     """Collects the bytes of one message.  `steady` are the levels of the port's other pins."""
 
     def __init__(self, board: Board, steady: int) -> None:
-        self._data = [each.mask for each in board.lcd.data]
+        self._nibbles = [
+            reduce(
+                or_, (each.mask for bit, each in enumerate(board.lcd.data) if nibble >> bit & 1), 0
+            )
+            for nibble in range(16)
+        ]
         self._rs = pin(board.lcd.rs).mask
         self._e = pin(board.lcd.e).mask
         self._byte_seconds = CLOCKS_PER_BYTE / board.bus_hertz
@@ -52,9 +59,10 @@ class Strobes:
         """The upper half of an instruction, which is all of it before the 4-bit mode is on."""
         self._select(0)
         self._strobe(value)
+        self.wait(EXECUTION_SECONDS)
 
     def wait(self, seconds: float) -> None:
-        """Nothing happens for so long, counted from the last fall of E to its next rise."""
+        """At least so long passes from the last fall of E to its next rise."""
         self.bytes += self.bytes[-1:] * (ceil(seconds / self._byte_seconds) - 1)
 
     def _select(self, rs: int) -> None:
@@ -68,6 +76,5 @@ class Strobes:
         self.wait(EXECUTION_SECONDS)
 
     def _strobe(self, nibble: int) -> None:
-        levels = self._steady | (self._selected or 0)
-        levels |= sum(mask for bit, mask in enumerate(self._data) if nibble >> bit & 1)
+        levels = self._steady | (self._selected or 0) | self._nibbles[nibble]
         self.bytes += bytes((levels | self._e, levels))

@@ -34,8 +34,10 @@ class SimulatedPanel:
         self._board = board
         self._expander = PlayedExpander()
         self._lcd = PlayedLcd(board.lcd.rom)
-        self._rs, self._rw, self._e = pin(board.lcd.rs), pin(board.lcd.rw), pin(board.lcd.e)
-        self._data = board.lcd.data
+        self._port = board.lcd.port
+        self._rs, self._rw = pin(board.lcd.rs).mask, pin(board.lcd.rw).mask
+        self._e = pin(board.lcd.e).mask
+        self._data = [(1 << bit, each.mask) for bit, each in enumerate(board.lcd.data)]
         self._now_ns = 0
         self._plugged = True
         self._stuck: set[Key] = set()
@@ -69,12 +71,12 @@ class SimulatedPanel:
 
     def press(self, key: Key) -> None:
         """A finger goes down on it."""
-        self._expander.grounded.add(self._board.keys.pins[key])
+        self._expander.grounded[self._board.keys.port] |= self._board.keys.pins[key].mask
 
     def release(self, key: Key) -> None:
         """The finger leaves it."""
         if key not in self._stuck:
-            self._expander.grounded.discard(self._board.keys.pins[key])
+            self._expander.grounded[self._board.keys.port] &= ~self._board.keys.pins[key].mask
 
     def stick(self, key: Key) -> None:
         """It goes down for good."""
@@ -128,15 +130,20 @@ class SimulatedPanel:
 
     def _move_lcd(self) -> None:
         """The display pulls all its pins but E up by itself."""
-        level = self._expander.level
+        high = self._expander.high(self._port)
+        low = self._expander.low(self._port)
+        data = 0
+        for value, mask in self._data:
+            if not low & mask:
+                data |= value
         self._lcd.move(
             self._now_ns,
-            rs=level(self._rs) is not False,
-            rw=level(self._rw) is not False,
-            e=level(self._e) is True,
-            data=sum(1 << bit for bit, each in enumerate(self._data) if level(each) is not False),
+            rs=not low & self._rs,
+            rw=not low & self._rw,
+            e=bool(high & self._e),
+            data=data,
         )
 
     def _is_lit(self, lamp: Pin) -> bool:
-        level = self._expander.level(lamp)
-        return self._expander.drives(lamp) and level is (self._board.backlight.lit == "high")
+        lit = self._expander.high if self._board.backlight.lit == "high" else self._expander.low
+        return bool(lit(lamp.port) & self._expander.driven(lamp.port) & lamp.mask)

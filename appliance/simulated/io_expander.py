@@ -8,8 +8,6 @@ interrupts, whose registers merely keep what is written.
 from enum import IntEnum
 from typing import Final
 
-from appliance.boards import Pin
-
 BANK: Final = 0x80
 SEQOP: Final = 0x20
 REGISTERS: Final = 11
@@ -35,10 +33,11 @@ _READ_ONLY: Final = (Register.INTF, Register.INTCAP)
 
 
 class PlayedExpander:
-    """`grounded` are the input pins that something outside pulls low."""
+    """Pins are bits of a port, and port A is 0."""
 
     def __init__(self) -> None:
-        self.grounded: set[Pin] = set()
+        self.grounded = [0, 0]
+        """The pins of each port that something outside pulls low."""
         self.reset()
 
     def reset(self) -> None:
@@ -71,19 +70,21 @@ class PlayedExpander:
         self._advance()
         return 0 if place is None else self._load(*place)
 
-    # What stands on the pins.
+    # What stands on the pins of a port.
 
-    def level(self, pin: Pin) -> bool | None:
-        """Driven, pulled or grounded; None if it floats."""
-        registers = self._ports[pin.port]
-        if not registers[Register.IODIR] & pin.mask:
-            return bool(registers[Register.OLAT] & pin.mask)
-        if pin in self.grounded:
-            return False
-        return True if registers[Register.GPPU] & pin.mask else None
+    def driven(self, port: int) -> int:
+        return 0xFF & ~self._ports[port][Register.IODIR]
 
-    def drives(self, pin: Pin) -> bool:
-        return not self._ports[pin.port][Register.IODIR] & pin.mask
+    def high(self, port: int) -> int:
+        """Driven or pulled up."""
+        registers, driven = self._ports[port], self.driven(port)
+        pulled_up = registers[Register.GPPU] & ~driven & ~self.grounded[port]
+        return registers[Register.OLAT] & driven | pulled_up
+
+    def low(self, port: int) -> int:
+        """Driven or grounded; what is neither high nor low floats."""
+        driven = self.driven(port)
+        return ~self._ports[port][Register.OLAT] & driven | self.grounded[port] & ~driven
 
     def _place(self) -> tuple[int, Register] | None:
         """The port and register that the pointer names, if there is one."""
@@ -118,5 +119,4 @@ class PlayedExpander:
         if register != Register.GPIO:
             return self._ports[port][register]
         # What floats reads as low here: nobody shall rely on it.
-        levels = sum(1 << bit for bit in range(8) if self.level(Pin(port, bit)))
-        return levels ^ self._ports[port][Register.IPOL]
+        return self.high(port) ^ self._ports[port][Register.IPOL]

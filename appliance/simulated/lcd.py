@@ -8,10 +8,11 @@ pulled up inside.
 It takes every liberty that the data sheet leaves to a part, so that what works here may work
 anywhere:
 
-* what is told to a busy display is lost;
-* just powered, it is busy for 40 ms, then holds garbage, and the first two function sets must be
-  followed by 4.1 ms and by 100 µs (figure 24): its reset by power is not to be relied upon;
-* data that moves as E falls is garbled; RS and R/W that move as E rises are taken as they were.
+* a nibble is lost if E rises while the display is busy;
+* just powered, it is busy for 40 ms, then holds garbage, and is busy for 4.1 ms and for 100 µs
+  after the first two falls of E (figure 24): its reset by power is not to be relied upon;
+* data that moves as E falls is garbled; RS and R/W that move as E rises are taken as they were,
+  and those of a pair are its first nibble's.
 
 With R/W high it would drive its lines itself; whoever reads it sees nothing here, and what is
 written thus is lost.
@@ -27,7 +28,7 @@ DATA_NS: Final = round(41_000 * SLOWEST)
 HOME_NS: Final = round(1_520_000 * SLOWEST)
 POWER_ON_NS: Final = 40_000_000
 RESET_WAITS_NS: Final = (100_000, 4_100_000)
-"""After the second and after the first function set behind power-on."""
+"""After the second and after the first fall of E behind power-on."""
 COLUMNS: Final = 16
 LINE: Final = 0x28
 """Characters that DDRAM has for each of two lines."""
@@ -41,13 +42,15 @@ class PlayedLcd:
     def __init__(self, rom: str) -> None:
         self._rom = ROMS[rom]
         self._levels = (False, False, False, 0)
+        self._selected = self._ready = False
+        """RS as E rose, and whether what comes as it falls is taken in."""
         self.power_on(0)
 
     def power_on(self, now_ns: int, *, eight_bits: bool = True, half: int | None = None) -> None:
         """Power comes on, and finds it in one of the interface's states: 8-bit mode, 4-bit mode,
         or with the first half of a pair taken in."""
         self._eight_bits = eight_bits
-        self._half = half
+        self._half = None if half is None else (False, half)
         self._two_lines = False
         self._on = False
         self._step = -1
@@ -67,22 +70,23 @@ class PlayedLcd:
         was_rs, was_rw, was_e, was_data = self._levels
         self._levels = (rs, rw, e, data)
         if e and not was_e:
-            self._selected = (was_rs, was_rw)
-        if was_e and not e:
+            self._selected = was_rs
+            self._ready = now_ns >= self._busy_until_ns and not was_rw
+        if was_e and not e and self._ready:
             garbled = data != was_data
-            self._take(now_ns, *self._selected, 0xF & ~data if garbled else data)
+            self._take(now_ns, self._selected, 0xF & ~data if garbled else data)
 
-    def _take(self, now_ns: int, rs: bool, rw: bool, nibble: int) -> None:
-        if now_ns < self._busy_until_ns or rw:
-            return
+    def _take(self, now_ns: int, rs: bool, nibble: int) -> None:
         if self._eight_bits:
             self._execute(now_ns, rs, nibble << 4 | 0xF)
         elif self._half is None:
-            self._half = nibble
+            self._half = rs, nibble
         else:
-            value = self._half << 4 | nibble
+            rs, upper = self._half
             self._half = None
-            self._execute(now_ns, rs, value)
+            self._execute(now_ns, rs, upper << 4 | nibble)
+        if self._waits:
+            self._busy_until_ns = now_ns + self._waits.pop()
 
     def _execute(self, now_ns: int, rs: bool, value: int) -> None:
         taken_ns = DATA_NS if rs else EXECUTION_NS
@@ -96,8 +100,6 @@ class PlayedLcd:
             self._eight_bits = bool(value & 0x10)
             self._two_lines = bool(value & 0x08)
             self._half = None
-            if self._waits:
-                taken_ns = self._waits.pop()
         elif value & 0x10:
             self._move_cursor(shift_display=bool(value & 0x08), step=1 if value & 0x04 else -1)
         elif value & 0x08:
