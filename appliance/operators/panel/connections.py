@@ -39,7 +39,7 @@ UNANSWERED_MAXIMUM: Final = 4
 """Glasses on their way to a service that is slow to take them."""
 
 Post = Callable[[Callable[[], None]], None]
-_log = logging.getLogger("cdp-panel")
+_log = logging.getLogger("ebbtide.panel")
 
 
 class Watch:

@@ -1,14 +1,20 @@
 """The page that nobody asked for: how the volumes are, in turn, for whoever walks by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import msgspec
 
+from appliance.events import DISK_FAILING
 from appliance.glass import Key
-from appliance.operators.answers import JobDescription, VolumeAnswer
+from appliance.operators.answers import (
+    AlertAnswer,
+    DiskAnswer,
+    JobDescription,
+    VolumeAnswer,
+)
 from appliance.operators.panel.screen import Face, Screen
 from appliance.operators.panel.text import Lines, bar, fit, marquee, marquee_seconds
 from appliance.operators.text import words
@@ -108,15 +114,31 @@ class IdlePage(Screen):
         self.face.seen = self._pages[self._index].volume or self.face.seen
 
 
+def every_alert(
+    volumes: Sequence[VolumeAnswer], disks: Sequence[DiskAnswer]
+) -> list[tuple[str, AlertAnswer]]:
+    """What is wrong, and with which volume or disk; a free disk that is failing harms nobody."""
+    return [(volume.name, alert) for volume in volumes for alert in volume.alerts] + [
+        (disk.id, AlertAnswer(DISK_FAILING, f"disk {disk.id} is failing: {disk.health_reason}"))
+        for disk in disks
+        if disk.health == "failing" and disk.volume is not None
+    ]
+
+
+def alert_pages(volumes: Sequence[VolumeAnswer], disks: Sequence[DiskAnswer]) -> list[Page]:
+    names = {volume.name for volume in volumes}
+    return [
+        Page(name if name in names else None, alert.text, title=f"! {alert.code} alert")
+        for name, alert in every_alert(volumes, disks)
+    ]
+
+
 def pages_of(volume: VolumeAnswer) -> list[Page]:
-    """How a volume is: its state, its work, how far back it reaches, what is wrong."""
+    """How a volume is: its state, its work, how far back it reaches."""
     pages = [Page(volume.name, volume.name, f"{volume.state:<11}{MENU}")]
     if volume.job is not None:
         pages.append(Page(volume.name, job_line(volume.job), f"{bar(done(volume.job), 10)} {MENU}"))
     pages.append(Page(volume.name, f"{volume.name} window", f"{window(volume):<11}{MENU}"))
-    pages += [
-        Page(volume.name, alert.text, title=f"! {alert.code} alert") for alert in volume.alerts
-    ]
     return pages
 
 

@@ -22,7 +22,7 @@ from appliance.operators.answers import (
     VolumeAnswer,
 )
 from appliance.operators.panel.gate import Gate, Tries
-from appliance.operators.panel.idle import IdlePage, Page, pages_of
+from appliance.operators.panel.idle import IdlePage, Page, alert_pages, every_alert, pages_of
 from appliance.operators.panel.menu import open_menu
 from appliance.operators.panel.screen import Arguments, Json, Reply, Screen
 from appliance.operators.panel.text import Lines, fit
@@ -245,8 +245,7 @@ class PanelMachine:
             return Backlight.WHITE
         severities = {
             KINDS[alert.code].severity if alert.code in KINDS else "error"
-            for volume in self.volumes
-            for alert in volume.alerts
+            for _, alert in every_alert(self.volumes, self.disks)
         }
         states = {volume.state for volume in self.volumes}
         if "error" in severities or not states <= STATE_COLOURS.keys():
@@ -257,6 +256,7 @@ class PanelMachine:
     def _renew(self) -> None:
         """The idle page tells of what is known now."""
         pages = [page for volume in self.volumes for page in pages_of(volume)]
+        pages += alert_pages(self.volumes, self.disks)
         if not self.volumes and self._heard:
             pages.append(Page(None, "No volumes yet", "↵menu"))
         if self._stuck:

@@ -11,7 +11,7 @@ from appliance.errors import EbbtideError
 from appliance.operators.answers import AlertAnswer, DiskAnswer, SnapshotAnswer, VolumeAnswer
 from appliance.operators.explanations import explain
 from appliance.operators.panel.deed import Deed, begin
-from appliance.operators.panel.idle import window
+from appliance.operators.panel.idle import every_alert, window
 from appliance.operators.panel.progress import JobProgress
 from appliance.operators.panel.restore import restore
 from appliance.operators.panel.screen import (
@@ -139,10 +139,11 @@ def _disk(face: Face, identity: str) -> None:
 
 
 def _disk_facts(disk: DiskAnswer) -> list[str]:
-    role = f"{disk.role} of {disk.volume}" if disk.volume else "no volume"
+    warmth = "" if disk.temperature is None else f", {disk.temperature} °C"
     return [
-        role,
+        f"{disk.role} of {disk.volume}" if disk.volume else "no volume",
         disk.state,
+        f"health {disk.health}{warmth}",
         words.size(disk.size),
         disk.model or "model unknown",
         f"serial {disk.serial or 'unknown'}",
@@ -153,9 +154,8 @@ def _disk_facts(disk: DiskAnswer) -> list[str]:
 def _alerts(face: Face) -> None:
     def entries() -> Sequence[Choice]:
         return [
-            Choice(f"{alert.code} {volume.name}", partial(_alert, face, alert))
-            for volume in face.volumes
-            for alert in volume.alerts
+            Choice(f"{alert.code} {name}", partial(_alert, face, alert))
+            for name, alert in every_alert(face.volumes, face.disks)
         ]
 
     face.open(Choices(face, "Alerts", entries, "none: all is well"))

@@ -11,7 +11,7 @@ from appliance.glass import Glass, Key, Panel
 
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds until the next try, after so many that failed."""
-_log = logging.getLogger("cdp-panel")
+_log = logging.getLogger("ebbtide.panel")
 
 
 class Plate:

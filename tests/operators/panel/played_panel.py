@@ -3,6 +3,7 @@ canned answers behind it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from appliance.boards import read_board
 from appliance.drivers.front_panel import FrontPanel
+from appliance.drivers.smart import NOT_ASKED
 from appliance.errors import EbbtideError
 from appliance.glass import Glass, Key
 from appliance.operators.answers import DisksAnswer, ErrorAnswer, StatusAnswer
@@ -154,12 +156,21 @@ class PlatedPanel(PlayedPanel):
         self._panel_step.turn(self.now, self.wall)
 
 
+def heal(service: RunningService) -> None:
+    """The fake appliance has a failing disk, which would be on every glass."""
+    disks = service.appliance.disks
+    service.appliance.disks = lambda: [  # type: ignore[method-assign]
+        replace(disk, health=NOT_ASKED) for disk in disks()
+    ]
+
+
 @contextmanager
 def plated_panel(
     directory: Path, prepare: Callable[[RunningService], None] = lambda service: None
 ) -> Iterator[tuple[PlatedPanel, RunningService]]:
     """A panel with played parts, as `served_panel`."""
     with running_service(directory) as service:
+        heal(service)
         prepare(service)
         with ControlClient(service.socket, "panel") as client:
             yield PlatedPanel(client.request), service
@@ -174,4 +185,5 @@ def served_panel(
         running_service(directory) as service,
         ControlClient(service.socket, "panel") as client,
     ):
+        heal(service)
         yield PlayedPanel(client.request, tries, pin), service

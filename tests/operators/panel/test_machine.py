@@ -260,6 +260,8 @@ def test_disks(panel: PlayedPanel, service: RunningService) -> None:
     open_menu(panel, "Disks", "p")
     assert panel.lines == ("p              ▼", "primary of finan")
     panel.tap(DOWN, DOWN)
+    assert panel.lines[1] == "health unknown  "
+    panel.tap(DOWN)
     assert panel.lines[1] == "64.0 MiB        "
     panel.tap(DOWN)
     assert panel.lines[1].startswith("Model")
@@ -275,6 +277,20 @@ def test_the_entry_under_the_eye_stays_there(panel: PlayedPanel, service: Runnin
     service.on_loop(lambda: service.appliance.labels.pop("a"))
     panel.turn(1.5)
     assert panel.lines == ("Disks          ▼", "▶b             ↵")
+
+
+def test_a_failing_disk_of_a_volume_is_an_alert(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    del service.appliance.disks
+    panel.turn(1.5)
+    assert panel.machine.glass().backlight is Backlight.RED
+    open_menu(panel, "Alerts", "EV109 s")
+    assert panel.lines[0].startswith("EV109")
+    panel.tap(LEFT, LEFT, LEFT)
+    open_menu(panel, "Disks", "s")
+    panel.tap(DOWN, DOWN)
+    assert panel.lines[1].startswith("health failing")
 
 
 def test_alerts(panel: PlayedPanel, service: RunningService) -> None:

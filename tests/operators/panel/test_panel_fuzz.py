@@ -1,23 +1,19 @@
-"""Any keys at any times; see `fuzzing`.  `python -m tests.fuzz panel` goes on for longer."""
+"""Any keys at any times; see `fuzzed`.  `python -m tests.fuzz panel` goes on for longer."""
 
 from random import Random
 
 import pytest
 
-from tests.operators.panel.fuzzing import PanelFuzz
-
-TURNS = 3_000
+from tests.operators.panel.fuzzed import live
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_destroys_without_the_hold(seed: int) -> None:
-    fuzz = PanelFuzz(Random(seed))
-    for _ in range(TURNS):
-        fuzz.turn()
+    live(Random(seed), 120)
 
 
 def test_the_dice_do_come_to_a_restore() -> None:
     """Else the test above would show nothing."""
-    fuzz = PanelFuzz(Random(1))
-    while not fuzz.destroyed:
-        fuzz.turn()
+    seed = 100
+    while not live(Random(seed), 120)["restores held for"]:
+        seed += 1

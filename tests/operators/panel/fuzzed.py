@@ -6,6 +6,7 @@ cannot be taken back is asked for unless Select alone was down for the whole
 hold on a plate that was in all the while.
 """
 
+import logging
 from random import Random
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from appliance.simulated.front_panel import SimulatedPanel
 from tests.operators.fake_appliance import NOON
 
 Json = dict[str, Any]
+READINGS: Final = 25
+"""Of the keys, in one turn of a life."""
 CUSTOM_MAXIMUM: Final = 8
 SLACK_SECONDS: Final = 0.05
 """What debouncing adds at one end and takes at the other."""
@@ -63,6 +66,20 @@ PLAN: Final[Json] = {
     "job": None,
 }
 TO_THE_IDLE_PAGE: Final = (Key.LEFT,) * 6
+
+
+def live(dice: Random, turns: int) -> dict[str, int]:
+    """A life of a panel, of `turns` times half a second or so; see `tests.fuzz`."""
+    log = logging.getLogger("ebbtide.panel")
+    log.setLevel(logging.ERROR)  # it tells each time that it was pulled
+    try:
+        fuzz = PanelFuzz(dice)
+        for _ in range(turns * READINGS):
+            fuzz.turn()
+    finally:
+        log.setLevel(logging.NOTSET)
+    assert not fuzz.unanswered, "a request is waited for that nobody answers"
+    return {"readings": turns * READINGS, "restores held for": fuzz.destroyed}
 
 
 class PanelFuzz:
@@ -115,6 +132,11 @@ class PanelFuzz:
             self._answer(self._late.pop(0))
         if dice.random() < 0.02:
             self._tell()
+
+    @property
+    def unanswered(self) -> bool:
+        """More is waited for than was asked: it would grow for ever."""
+        return len(self._machine._waiting) > len(self._late)
 
     # Fingers
 
@@ -297,8 +319,11 @@ def _disk(text: str) -> Json:
         "physical_block": 512,
         "direct": True,
         "role": "",
-        "volume": None,
+        "volume": "finance",
         "state": "free",
+        "health": "failing",
+        "health_reason": text,
+        "temperature": None,
     }
 
 
