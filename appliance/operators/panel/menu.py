@@ -107,13 +107,13 @@ def _facts(volume: VolumeAnswer) -> list[str]:
         f"window {window(volume)}",
         f"size {words.size(volume.size)}",
         (
-            f"past {words.size(volume.history.used_bytes)}"
+            f"history {words.size(volume.history.used_bytes)}"
             f" of {words.size(volume.history.capacity_bytes)}"
         ),
         f"write {volume.write_number}",
     ]
-    for role, disk in (("1st", volume.primary), ("2nd", volume.secondary)):
-        facts.append(f"{role} disk {'is missing' if disk is None else disk.serial or disk.id}")
+    for role, disk in (("primary", volume.primary), ("secondary", volume.secondary)):
+        facts.append(f"{role} {'is missing' if disk is None else disk.serial or disk.id}")
     if volume.dirty_regions:
         facts.append(f"{words.size(volume.dirty_bytes)} unsettled")
     if volume.last_job is not None:

@@ -250,7 +250,7 @@ def test_status(panel: PlayedPanel) -> None:
         read.append(panel.lines[1].strip())
     assert panel.lines[0].startswith("finance")
     assert read[:3] == ["protected", "window 20 min", "size 64.0 MiB"]
-    assert "1st disk SN-p" in read
+    assert "primary SN-p" in read
     assert "3.0 MiB unsettl" in "".join(read)[:200]
     panel.tap(SELECT)
     assert panel.lines[0].startswith("Menu")
