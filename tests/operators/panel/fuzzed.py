@@ -120,8 +120,9 @@ class PanelFuzz:
         if dice.random() < (0.001 if self._plugged else 0.01):
             self._plug(not self._plugged)
         if dice.random() < 0.002:
-            # While Select is down, only one that breaks off for sure: the next reading is lost.
-            after = dice.randrange(40) if self._pressed_since is None else 0
+            # While Select may be down, only one that breaks off for sure: a reading is lost.
+            up = self._pressed_since is None and self._now - self._broken[0] > BOUNCE_SECONDS
+            after = dice.randrange(40) if up else 0
             self._part.nak(dice.randrange(1, 3), after=after)
             self._pressed_since, self._broken = None, (0.0, None)
         _check(self._step.turn(self._now, self._wall))
