@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden pictures
+.PHONY: demo test bench soak lint golden catalog pictures
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -36,3 +36,7 @@ golden:
 # Rewrites the documents' pictures of the front panel; see tests/operators/panel/pictures.py.
 pictures:
 	$(PYTHON) -m tests.operators.panel.pictures
+
+# Writes the journal's catalog anew, from the table of events.
+catalog:
+	$(PYTHON) -m appliance.operators.journal_catalog >firmware_config/journal/ebbtide.catalog

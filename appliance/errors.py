@@ -425,6 +425,15 @@ class BadBoard(EbbtideError):
     remedy = "mend that file, or name another board in [panel]"
 
 
+class CannotListen(EbbtideError):
+    """A server cannot listen where the settings say: the address is not this machine's, or the port
+    is taken."""
+
+    code = "EB640"
+    sentence = "cannot listen on {endpoint}: {reason}"
+    remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 

@@ -28,6 +28,7 @@ from appliance.operators.console.conversation import (
     Interrupted,
     Json,
     Manner,
+    Note,
     Perform,
     Rest,
     Tell,
@@ -79,7 +80,7 @@ class Abandon:
     """Let go of the request under way, if any, and of the operator lock."""
 
 
-Order = Request | Abandon
+Order = Request | Abandon | Note
 
 
 class Console:
@@ -319,6 +320,9 @@ class Console:
                 self._manner.last_job = {}
                 self.orders.append(Request(self._number, want.verb, dict(want.arguments)))
                 self.phase = Phase.WAITING
+            case Note():
+                self.orders.append(want)
+                self.phase = Phase.SHOWING
             case Rest():
                 self._deadline = self._now + want.seconds
                 self._ahead.clear()
@@ -346,9 +350,9 @@ class Console:
 
     def _show(self) -> bool:
         """Make lines ready; is that all of them?"""
-        assert isinstance(self._want, Tell)
+        paged = isinstance(self._want, Tell) and self._want.paged and self._manner.paged
         while self._lines and len(self._output) < OUTPUT_FULL:
-            if self._want.paged and self._manner.paged and self._rows >= PAGE:
+            if paged and self._rows >= PAGE:
                 self._put(MORE)
                 self.phase = Phase.PAUSED
                 return False
@@ -396,6 +400,8 @@ class Console:
         if self._session is not None:
             self._session.close()
             self._session = None
+            if self._manner.logged_in:
+                self.orders.append(Note("logout"))
             self.orders.append(Abandon())
         self._number += 1
         self._manner.logged_in = False

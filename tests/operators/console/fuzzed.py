@@ -11,6 +11,7 @@ import random
 import re
 from typing import Final
 
+from appliance.operators.console.conversation import Note
 from appliance.operators.console.machine import (
     AHEAD_MAXIMUM,
     ECHO_FULL,
@@ -19,10 +20,9 @@ from appliance.operators.console.machine import (
 )
 from appliance.operators.console.menu import GROUPS
 from appliance.operators.console.typed import HERE, OWN
-from tests.operators.console.line_rig import PASSWORD
+from tests.operators.console.line_rig import PASSWORD, PLAIN
 from tests.operators.console.played import SERIAL, WORDS, PlayedConsole, PlayedLockout, job
 
-ALLOWED: Final = re.compile(rb"[\x20-\x7e\r\n\x08]*")
 PROMPT: Final = re.compile(r"Type ([A-Z-]+ \S+) to do it, 0 to go back: [^\n]*\Z")
 """The last line that was taken, with whatever was echoed behind it."""
 OUTPUT_MOST: Final = ECHO_FULL + 2 * OUTPUT_FULL + 512
@@ -166,7 +166,7 @@ class Life:
 
     def take(self, most: int) -> None:
         data = self.console.machine.take(most)
-        assert ALLOWED.fullmatch(data), data
+        assert PLAIN.fullmatch(data), data
         self.seen += data
         assert PASSWORD.encode() not in self.seen[-len(data) - 20 :]
         assert b"Traceback" not in self.seen[-len(data) - 20 :]
@@ -179,6 +179,8 @@ class Life:
             order = console.machine.orders.popleft()
             if isinstance(order, Abandon):
                 console.waiting.clear()
+                continue
+            if isinstance(order, Note):
                 continue
             console.waiting.append(order)
             self.requests += 1
