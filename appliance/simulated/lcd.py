@@ -37,7 +37,7 @@ CGRAM_SIZE: Final = 64
 
 
 class PlayedLcd:
-    """A display of that ROM, without power at first."""
+    """A display of that ROM, just powered."""
 
     def __init__(self, rom: str) -> None:
         self._rom = ROMS[rom]

@@ -142,6 +142,7 @@ def test_what_does_not_differ_is_not_written(plate: PanelRig) -> None:
         # Address and register; RS low, 4 for the address, RS high, 4 for each character.
         pytest.param(SECOND, 2 + 6 + 4, id="one character"),
         pytest.param(glass("finance    13:12", "protected  ▲ 6 d"), 2 + 6 + 12, id="a gap of one"),
+        pytest.param(glass("finance    24:12", "protected  ▲ 6 d"), 2 + 20, id="a gap of two"),
         pytest.param(glass("Finance    14:03", "protected  ▲ 6 d"), 2 + 20, id="far apart"),
         pytest.param(glass("x" * 16, "y" * 16), 2 + 2 * (6 + 64), id="all of it"),
         pytest.param(glass(*FIRST.lines, Backlight.OFF), 2 + 1, id="one lamp"),
