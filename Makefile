@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden catalog
+.PHONY: demo test bench soak lint golden catalog pictures
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -32,6 +32,10 @@ lint:
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
 	$(PYTHON) -m tests.golden
+
+# Rewrites the documents' pictures of the front panel; see tests/operators/panel/pictures.py.
+pictures:
+	$(PYTHON) -m tests.operators.panel.pictures
 
 # Writes the journal's catalog anew, from the table of events.
 catalog:

@@ -19,6 +19,9 @@ from appliance.errors import BadSettings
 SOCKET_PATH_MAXIMUM: Final = 107
 """Bytes that the kernel takes as the path of a Unix socket (unix(7))."""
 
+SCRYPT_HASH: Final = r"^(\$scrypt\$[\x21-\x7e]{50,200})?$"
+"""Nothing, or what might be a hash of scrypt."""
+
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 
 
@@ -76,7 +79,7 @@ class ConsoleSettings(_Section, frozen=True):
 
     device: str = ""
     baud: Literal[9600, 19200, 38400, 57600, 115200] = 115200
-    password_hash: Annotated[str, msgspec.Meta(pattern=r"^(\$scrypt\$[\x21-\x7e]{50,200})?$")] = ""
+    password_hash: Annotated[str, msgspec.Meta(pattern=SCRYPT_HASH)] = ""
     """Empty: the console keeps one itself, which is chosen at its first use."""
     idle_seconds: Seconds = 600.0
     """So long without a key logs out."""
@@ -86,9 +89,13 @@ class PanelSettings(_Section, frozen=True):
     """The front panel on the I2C bus."""
 
     bus: str = ""
-    """A device such as /dev/i2c-1, or "simulated"."""
-    address: Annotated[int, msgspec.Meta(ge=0x08, le=0x77)] = 0x20
-    board: str = "mcp23017"
+    """A device such as /dev/i2c-1, how the name of an I2C adapter begins, or "simulated"; without
+    it, the bus that the board's file names."""
+    address: Annotated[int, msgspec.Meta(ge=0x20, le=0x27)] | None = None
+    """Without it, as the board's file says."""
+    board: str = "lcd-plate"
+    pin_hash: Annotated[str, msgspec.Meta(pattern=SCRYPT_HASH)] = ""
+    """A PIN that is asked for before anything that changes; `cdp-panel --hash-pin` makes it."""
 
 
 class ExporterSettings(_Section, frozen=True):

@@ -284,14 +284,6 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
-class BadBoard(EbbtideError):
-    """The file that says how the front panel is wired does not read as what it must be."""
-
-    code = "EB620"
-    sentence = "front panel board: {reason}"
-    remedy = "mend that file, or name another board in [panel]"
-
-
 class OperatorLocked(EbbtideError):
     """Somebody is in the midst of changing something, at the console, the front panel or with
     `cdpctl`; until they are done nobody else changes anything, so that what they were shown stays
@@ -423,6 +415,14 @@ class LineUnusable(EbbtideError):
     code = "EB618"
     sentence = "serial line {device}: {reason}"
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
+
+
+class BadBoard(EbbtideError):
+    """The file that says how the front panel is wired does not read as what it must be."""
+
+    code = "EB620"
+    sentence = "front panel board: {reason}"
+    remedy = "mend that file, or name another board in [panel]"
 
 
 class CannotListen(EbbtideError):

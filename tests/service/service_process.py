@@ -47,6 +47,7 @@ class Service:
         lines.append("[protection]")
         lines += [f"{name} = {value}" for name, value in protection.items()]
         self.config.write_text("\n".join(lines) + "\n")
+        self.command: list[str | Path] = [BIN / "cdpd"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def disk(self, name: str, size: int) -> Path:
@@ -63,7 +64,7 @@ class Service:
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "cdpd", "--config", self.config],
+                [*self.command, "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -72,6 +72,11 @@ class PasswordHash:
             raise PasswordUnfit(reason=f"it has not {SHORTEST} to {LONGEST} characters")
         if not (password.isascii() and password.isprintable()):
             raise PasswordUnfit(reason="it has characters that are not in ASCII")
+        return cls.of_any(password, log2_cost)
+
+    @classmethod
+    def of_any(cls, password: str, log2_cost: int = LOG2_COST) -> Self:
+        """A new hash of what need not be fit for a password."""
         salt = os.urandom(16)
         return cls(log2_cost, BLOCK, 1, salt, _scrypt(password, salt, log2_cost, BLOCK, 1))
 

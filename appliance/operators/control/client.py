@@ -65,7 +65,30 @@ class ControlClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Idempotent; the operator lock ends, if it was held."""
         self._socket.close()
+
+    def send(self, verb: str, arguments: Mapping[str, object]) -> None:
+        """Ask without waiting for the answer, which `receive` gives; raises ServiceUnreachable.
+
+        One thread may send while another one receives.
+        """
+        self._requests += 1
+        message = {"id": self._requests, "verb": verb, "args": dict(arguments)}
+        self._send(msgspec.json.encode(message) + b"\n")
+
+    def receive(self) -> Json:
+        """The next answer to something sent that is answered in one piece; raises as `request`."""
+        while True:
+            answer = self._read_message()
+            if "error" in answer:
+                raise Refused(msgspec.convert(answer["error"], ErrorAnswer))
+            if "ok" in answer:
+                found: Json = answer["ok"]
+                return found
 
     def request(
         self,
@@ -77,9 +100,7 @@ class ControlClient:
 
         Raises Refused, or ServiceUnreachable if the connection breaks.
         """
-        self._requests += 1
-        message = {"id": self._requests, "verb": verb, "args": dict(arguments)}
-        self._send(msgspec.json.encode(message) + b"\n")
+        self.send(verb, arguments)
         parts: list[Json] = []
         while True:
             answer = self._read_message()
