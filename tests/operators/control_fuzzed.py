@@ -51,12 +51,13 @@ LOGS_BYTES: Final = 9 * MIB
 BLOCK: Final = 4096
 SECONDARY: Final = 24 * MIB
 DESTROYED: Final = {VOLUME_RELEASED, RESTORED, DISK_WIPED, VOLUME_CREATED}
+EVERYTHING: Final = b'{"id":1,"verb":"events","args":{"limit":4096}}\n'
 NASTY: Final = (
     *("", " ", "\0", "\x1b[2J", "../../etc/passwd", "%s%n", "ⅷ", "\u202e", "A" * 255, "A" * 3000),
     *("'; --", "-1", "NaN", "finance\n", "--yes", "YES", "{volume}", "\ud7ff", "𝔘" * 200),
 )
 POINTS: Final = (
-    *("-10m", "-1s", "now", "write:0", "write:1", "write:99999999999", "snapshot:s1"),
+    *("-10m", "-1s", "-2s", "now", "write:0", "write:99999999999", "snapshot:s1", "snapshot:s2"),
     *("2026-11-22T10:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "-9999999d"),
 )
 
@@ -125,9 +126,7 @@ class Siege:
         self._honest = contextlib.ExitStack()
         self._host = self._honest.enter_context(NbdClient(self.service.nbd, "finance"))
         self._contents = bytearray(self._host.size)
-        self._looker = self._honest.enter_context(
-            ControlClient(self.service.socket, face="honest")
-        )
+        self._looker = self._honest.enter_context(ControlClient(self.service.socket, face="honest"))
         self._fill_history()
         self._fill_events()
         self._seen = self._newest_event()
@@ -168,7 +167,7 @@ class Siege:
         if not peers or (len(peers) < PEERS and dice.random() < 0.15):
             peers.append(self._connect(dice))
         peer = dice.choice(peers)
-        match dice.randrange(12):
+        match dice.randrange(13):
             case 0:
                 peer.unsent += dice.randbytes(dice.choice((1, 40, 5000)))
             case 1:
@@ -184,6 +183,9 @@ class Siege:
                 peer.reads = not peer.reads
             case 6:
                 peer.unsent += json.dumps({"face": wild_text(dice)}).encode() + b"\n"
+            case 7:
+                peer.reads = False
+                peer.unsent += EVERYTHING * 500
             case _:
                 peer.unsent += wild_request(dice)
         del peer.unsent[1 << 20 :]
@@ -283,7 +285,8 @@ class Siege:
 
 def wild_request(dice: random.Random) -> bytes:
     """A line that asks for something, mostly; never with consent."""
-    verb = dice.choice(list(VERBS.values()))
+    destroyers = [verb for verb in VERBS.values() if verb.danger == "destroys"]
+    verb = dice.choice(destroyers if dice.random() < 0.3 else list(VERBS.values()))
     args = {
         parameter.name: wild_value(dice, parameter)
         for parameter in verb.parameters
@@ -322,8 +325,10 @@ def wild_value(dice: random.Random, parameter: Parameter) -> Any:
         case "name":
             names = ("finance", "finance", "finance", "other", "s1", "s2", f"s{dice.randrange(30)}")
             return dice.choice(names)
+        case "text" if parameter.name in ("to", "point"):
+            return dice.choice(POINTS)
         case "text":
-            return dice.choice(("alpha", "beta", "gamma", "EB602", "finance@write:1", *POINTS))
+            return dice.choice(("alpha", "beta", "gamma", "EB602", "finance@snapshot:s1"))
 
 
 def wild_text(dice: random.Random) -> str:
