@@ -284,6 +284,17 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
+class HostNotAllowed(EbbtideError):
+    """The allow list of the settings (`[hosts] allow`) does not give this host, as its address and
+    its certificate show it, the export that it asks for.  Whether there is such a volume is not
+    told."""
+
+    code = "EB630"
+    sentence = "this host is not allowed to use {export}"
+    remedy = "add its network, or its certificate's name, to `[hosts] allow` and restart cdpd"
+    exit_code = REFUSED
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 

@@ -60,6 +60,8 @@ HISTORY_DAMAGED: Final = "EV409"
 SNAPSHOT_DROPPED: Final = "EV410"
 SUSPECTS: Final = "EV411"
 DIFFERENCES: Final = "EV412"
+HOST_REFUSED: Final = "EV930"
+HOSTS_REFUSED: Final = "EV931"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
@@ -329,6 +331,20 @@ KINDS: Final[dict[str, EventKind]] = {
             "{volume}: {kind} found {different} bytes different and copied {copied}",
             "A scan compared both disks.  What differs was changed behind the appliance's back:"
             " a failing disk, or a writer that should not be.  The primary counts as right.",
+        ),
+        EventKind(
+            HOST_REFUSED,
+            "warning",
+            "host {host} was refused: {reason}",
+            "An NBD connection was not let in: it is not on the allow list, showed no certificate"
+            " that counts, or too many were there.  At most a few of these are told a minute.",
+        ),
+        EventKind(
+            HOSTS_REFUSED,
+            "warning",
+            "{count} more refusals of hosts within a minute",
+            "The refusals that were not told one by one.  Many of them are a host with wrong"
+            " settings, or somebody who tries.",
         ),
         EventKind(
             SERVICE_STARTED,

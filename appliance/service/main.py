@@ -20,6 +20,9 @@ from appliance.drivers.discovery import Discovery
 from appliance.drivers.disk_directory import DiskDirectory
 from appliance.errors import EbbtideError
 from appliance.event_log import EventLog
+from appliance.hosts.nbd import credentials
+from appliance.hosts.nbd.credentials import Credentials
+from appliance.hosts.nbd.guests import AllowList
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
@@ -43,16 +46,18 @@ def main(config: Path, check_config: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = read_settings(config)
+        tls = settings.hosts.tls
+        hosts_keys = credentials.load(tls) if tls is not None else None
         if not check_config:
-            serve(settings)
+            serve(settings, hosts_keys)
     except EbbtideError as error:
         click.echo(f"cdpd: {error.code}: {error}", err=True)
         click.echo(f"cdpd: {error.remedy}", err=True)
         sys.exit(error.exit_code)
 
 
-def serve(settings: Settings) -> None:
-    """Run until a signal says stop."""
+def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
+    """Run until a signal says stop; `hosts_keys` are those of NBD over TCP."""
     settings.service.runtime_dir.mkdir(parents=True, exist_ok=True)
     settings.service.state_dir.mkdir(parents=True, exist_ok=True)
     with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
@@ -60,7 +65,13 @@ def serve(settings: Settings) -> None:
         log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload)
         box = Box(loop, clock, log, settings.protection)
         control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
-        listener = Listener(loop, box.exports)
+        listener = Listener(
+            loop,
+            box.exports,
+            credentials=hosts_keys,
+            allow=AllowList(settings.allow_list),
+            emit=log.emit,
+        )
         listener.listen_unix(settings.nbd_socket)
         endpoint = settings.nbd_endpoint
         if endpoint is not None:

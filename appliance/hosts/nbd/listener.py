@@ -6,13 +6,16 @@ requests costs one system call in and one out.
 
 A host that does not speak in time, or that holds payload which others wait for
 and moves nothing, is sent away.
+
+What strangers can take is bounded: connections in all and from one address,
+and those that have not come to the point yet, of which the one that has taken
+longest gives way.  So whoever only knocks cannot keep out those who may come in.
 """
 
+import errno
 import ipaddress
-import logging
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +23,25 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
+from appliance.events import Emit, FieldValue
 from appliance.hosts.nbd.budget import PAYLOAD_LIMIT, Budget
+from appliance.hosts.nbd.channel import Channel, TlsChannel
+from appliance.hosts.nbd.connection import Connection
+from appliance.hosts.nbd.credentials import Credentials
 from appliance.hosts.nbd.exports import Exports
+from appliance.hosts.nbd.guests import AllowList, Guest
+from appliance.hosts.nbd.negotiation import Security
+from appliance.hosts.nbd.refusals import Refusals
 from appliance.hosts.nbd.session import Phase, Session
+from appliance.hosts.nbd.wire import printable
 from appliance.loop import Loop, LoopTimer
 
 CONNECTION_LIMIT: Final = 64
+ADDRESS_LIMIT: Final = 32
+"""Connections from one address."""
+UNDECIDED_LIMIT: Final = 16
+"""Connections over TCP that have not said what they want."""
+ACCEPT_PAUSE_SECONDS: Final = 1.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 30
@@ -35,123 +51,19 @@ LINGER_SECONDS: Final = 3
 STALL_SECONDS: Final = 30
 """For a host to move a byte while it holds payload that others wait for."""
 
-logger = logging.getLogger(__name__)
+LOCAL: Final = "local"
+"""What a host on the Unix socket is called."""
 
 
-class Connection:
-    """A socket and its session.  `gone` is called when nothing of it is left."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        peer: socket.socket,
-        session: Session,
-        gone: "Callable[[Connection], None]",
-    ) -> None:
-        self.session = session
-        self.quiet_seconds = 0
-        """Since the last byte was moved."""
-        self.phase_seconds = 0
-        """Spent in negotiation, or on the way out."""
-        self._loop = loop
-        self._socket = peer
-        self._gone = gone
-        self._waits_for: tuple[bool, bool] = (False, False)
-        self._blocked = False
-
-    def settle(self) -> None:
-        """Send what there is, go on with what was held up, and wait for the right events."""
-        session = self.session
-        if session.closed:
-            if not session.in_flight:
-                self._gone(self)
-            return
-        if not self._send():
-            self.drop("the host is gone")
-            return
-        if session.stalled:
-            session.proceed()
-        if session.over:
-            self.drop(session.fault)
-        else:
-            self._wait()
-
-    def drop(self, reason: str) -> None:
-        """Close the socket; what is in flight finishes without it."""
-        if reason:
-            logger.info("NBD connection closed: %s", reason)
-        if self._waits_for != (False, False):
-            self._loop.unregister(self._socket.fileno())
-            self._waits_for = (False, False)
-        self._socket.close()
-        self.session.close()
-        if not self.session.in_flight:
-            self._gone(self)
-
-    def _receive(self) -> None:
-        space = self.session.receive_buffer()
-        if not space:
-            self._wait()
-            return
-        try:
-            count = self._socket.recv_into(space)
-        except BlockingIOError:
-            return
-        except OSError:
-            count = 0
-        if not count:
-            self.drop("")
-            return
-        self.quiet_seconds = 0
-        try:
-            self.session.received(count)
-        except Exception:
-            self.drop("an error of ours")
-            raise
-
-    def _writable(self) -> None:
-        self._blocked = False
-        self.settle()
-
-    def _send(self) -> bool:
-        """Send until all is sent or the socket is full; False if the host is gone."""
-        session = self.session
-        chunks = session.output()
-        while chunks and not self._blocked:
-            try:
-                count = self._socket.sendmsg(chunks)
-            except BlockingIOError:
-                self._blocked = True
-            except OSError:
-                return False
-            else:
-                self.quiet_seconds = 0
-                session.sent(count)
-                chunks = session.output()
-        return True
-
-    def _wait(self) -> None:
-        """Have the loop call back for what the session can use now, and for nothing else.
-
-        A socket that is neither read nor written is not registered at all: a
-        hang-up would wake the loop over and over.
-        """
-        reading = self.session.reading
-        if (reading, self._blocked) == self._waits_for:
-            return
-        self._waits_for = (reading, self._blocked)
-        if reading or self._blocked:
-            self._loop.register(
-                self._socket.fileno(),
-                self._receive if reading else None,
-                self._writable if self._blocked else None,
-            )
-        else:
-            self._loop.unregister(self._socket.fileno())
+def _unheard(code: str, **fields: FieldValue) -> None:
+    pass
 
 
 class Listener:
-    """The NBD server.  Listens nowhere until told where."""
+    """The NBD server.  Listens nowhere until told where.
+
+    With `credentials`, hosts on TCP need TLS; `allow` says which of them may come.
+    """
 
     def __init__(
         self,
@@ -159,12 +71,19 @@ class Listener:
         exports: Exports,
         payload_limit: int = PAYLOAD_LIMIT,
         connection_limit: int = CONNECTION_LIMIT,
+        credentials: Credentials | None = None,
+        allow: AllowList | None = None,
+        emit: Emit = _unheard,
     ) -> None:
         self.budget = Budget(self._schedule_admission, payload_limit)
         self._loop = loop
         self._exports = exports
         self._pool = BufferPool()
         self._connection_limit = connection_limit
+        self._credentials = credentials
+        self._allow = allow or AllowList()
+        self._refusals = Refusals(emit, loop.after)
+        self._accepted = 0
         self._sockets: list[socket.socket] = []
         self._paths: list[Path] = []
         self._connections: set[Connection] = set()
@@ -198,12 +117,12 @@ class Listener:
         self._listen(server)
 
     def listen_tcp(self, endpoint: TcpEndpoint) -> TcpEndpoint:
-        """Take hosts on TCP; loopback only.  Returns the endpoint with its true port.
+        """Take hosts on TCP; loopback only, without TLS.  Returns the endpoint with its true port.
 
         Raises `BadSettings` for another address, or one that cannot be had.
         """
         address = ipaddress.ip_address(endpoint.address)
-        if not address.is_loopback:
+        if not address.is_loopback and self._credentials is None:
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: only loopback, without TLS")
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -226,8 +145,10 @@ class Listener:
             for server in self._sockets:
                 self._loop.unregister(server.fileno())
                 server.close()
+            self._sockets.clear()
             for path in self._paths:
                 path.unlink(missing_ok=True)
+            self._refusals.close()
             for connection in list(self._connections):
                 connection.session.finish()
             self._complete_close()
@@ -240,23 +161,91 @@ class Listener:
 
     def _accept(self, server: socket.socket) -> None:
         try:
-            peer, _ = server.accept()
-        except OSError:  # it was gone again, or there are no descriptors left
+            peer, name = server.accept()
+        except OSError as error:  # it was gone again, or there are no descriptors left
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}:
+                self._pause(server)
             return
-        if len(self._connections) >= self._connection_limit:
-            logger.warning("NBD connection refused: %d is the limit", self._connection_limit)
+        address = "" if peer.family == socket.AF_UNIX else str(name[0])
+        objection = self._objection(address)
+        if objection:
+            self._refusals.tell(address or LOCAL, objection)
             peer.close()
             return
         peer.setblocking(False)
-        if peer.family != socket.AF_UNIX:
+        if address:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        session = Session(self._exports, self.budget, self._pool, lambda: self._rouse(connection))
-        connection = Connection(self._loop, peer, session, self._forget)
+            self._make_way()
+        connection = self._connection(peer, address)
         self._connections.add(connection)
         if self._watch_timer is None:
             self._watch_timer = self._loop.after(WATCH_SECONDS, self._watch)
         connection.settle()
+
+    def _pause(self, server: socket.socket) -> None:
+        """The host that waits would wake every turn."""
+
+        def resume() -> None:
+            if server in self._sockets:
+                self._loop.register(server.fileno(), lambda: self._accept(server))
+
+        self._loop.register(server.fileno(), None)
+        self._loop.after(ACCEPT_PAUSE_SECONDS, resume)
+
+    def _objection(self, address: str) -> str:
+        """Why a host is not even listened to, or nothing."""
+        if len(self._connections) >= self._connection_limit:
+            return f"{self._connection_limit} connections are there already"
+        if not address:
+            return ""
+        if not self._allow.may_knock(address):
+            return "its address is not on the allow list"
+        if sum(known.address == address for known in self._connections) >= ADDRESS_LIMIT:
+            return f"{ADDRESS_LIMIT} connections come from there already"
+        return ""
+
+    def _make_way(self) -> None:
+        """Of too many that have not come to the point, the one that has taken longest goes."""
+        undecided = [
+            known for known in self._connections if known.address and known.session.negotiating
+        ]
+        if len(undecided) >= UNDECIDED_LIMIT:
+            first = min(undecided, key=lambda known: known.number)
+            self._refusals.tell(first.address, "it did not come to the point, and others waited")
+            first.drop("others waited")
+
+    def _connection(self, peer: socket.socket, address: str) -> Connection:
+        def refused(reason: str) -> None:
+            self._refusals.tell(address, reason)
+
+        def admit(names: frozenset[str]) -> Guest:
+            volumes = self._allow.volumes(address, names)
+            if volumes is not None and not volumes:
+                shown = printable(", ".join(sorted(names)) or "a host without a name")
+                refused(f"{shown} is not on the allow list")
+            return Guest(volumes, refused)
+
+        def wake() -> None:
+            self._rouse(connection)
+
+        exports, budget, pool = self._exports, self.budget, self._pool
+        channel: Channel
+        if not address:
+            channel = session = Session(exports, budget, pool, wake)
+        elif self._credentials is None:
+            channel = session = Session(exports, budget, pool, wake, admit(frozenset()))
+        else:
+            nobody = Guest(frozenset())
+            session = Session(exports, budget, pool, wake, nobody, Security.REQUIRED)
+            channel = TlsChannel(
+                session, self._credentials, self._loop.offload, wake, admit, refused
+            )
+        self._accepted += 1
+        connection = Connection(
+            self._loop, peer, address, self._accepted, session, channel, self._forget
+        )
+        return connection
 
     def _rouse(self, connection: Connection) -> None:
         if not self._roused:
