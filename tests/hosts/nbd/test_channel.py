@@ -330,6 +330,9 @@ def test_a_host_that_takes_no_answers_bounds_what_is_encrypted(
     assert channel.SLICE <= len(ciphertext) <= channel.SLICE * 1.01
     (again,) = host.channel.output()
     assert again is ciphertext, "the next slice waits for this one to leave"
+    host.channel.sent(len(ciphertext))
+    (following,) = host.channel.output()
+    assert channel.SLICE <= len(following) <= channel.SLICE * 1.01
     host.channel.close()
     assert host.budget.used == 0
 
@@ -357,6 +360,29 @@ def test_what_a_session_does_not_want_waits_encrypted(
     target.deliver()
     assert target.submitted[WRITE] == 2
     assert target.bytes[: 1 << 20] == b"b" * (1 << 20)
+
+
+def test_what_waits_encrypted_is_taken_without_another_byte(
+    box: Credentials, known: ssl.SSLContext, target: MemoryTarget
+) -> None:
+    block, limit = 64 << 10, 32 << 20
+    exports = Exports(PlayedSource(("finance", target)))
+    host = SecureHost(exports, Budget(lambda: None, limit), credentials=box, context=known)
+    enter(host)
+    host.tell(write(0, bytes(limit - block)))
+    # The session has room for one more, in its budget and in its ring.
+    stream = write(0, bytes(block)) * 4 + write(0, bytes(4096))
+    host.tell(stream[: block - 100])
+    host.tls.write(stream[block - 100 :])
+    sealed = host.outgoing.read()
+    host.secure = False
+    assert host.tell(sealed) == len(sealed)
+    assert target.submitted[WRITE] == 2
+    for _ in range(6):
+        target.deliver()
+        host.budget.admit()
+        host._receive()
+    assert target.submitted[WRITE] == 6
 
 
 def test_names_decide_what_is_shown_and_given(

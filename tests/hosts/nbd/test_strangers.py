@@ -16,13 +16,17 @@ import pytest
 
 from appliance.config import AllowRule, TcpEndpoint
 from appliance.events import HOST_REFUSED
-from appliance.hosts.nbd import listener, wire
+from appliance.hosts.nbd import credentials, listener, wire
+from appliance.hosts.nbd.buffers import Chunk
+from appliance.hosts.nbd.channel import SLICE, TlsChannel
+from appliance.hosts.nbd.connection import SENT_AT_ONCE, Connection
 from appliance.hosts.nbd.exports import Exports
+from appliance.hosts.nbd.guests import ANYBODY
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from tests.hosts.nbd.authority import APPLIANCE, Authority, HostKeys
 from tests.hosts.nbd.memory_target import PlayedSource
-from tests.hosts.nbd.played_host import info_or_go, option, read, request, write
+from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, read, request, write
 from tests.hosts.nbd.served import Served, serve
 
 SIMPLE_OK = wire.SIMPLE_REPLY.pack(wire.SIMPLE_MAGIC, 0, 1)
@@ -122,8 +126,6 @@ def test_tls_over_a_socket(secure: Served, authority: Authority) -> None:
 
 
 def test_with_tls_any_address_may_be_listened_on(authority: Authority) -> None:
-    from appliance.hosts.nbd import credentials
-
     keys = credentials.load(authority.appliance())
     with Loop() as loop:
         made = Listener(loop, Exports(PlayedSource()), credentials=keys)
@@ -301,24 +303,49 @@ def test_no_descriptors_left_is_waited_out(tmp_path: Path, monkeypatch: pytest.M
         assert min(pauses) >= 0.04
 
 
-def test_one_host_s_answers_do_not_keep_others_waiting(
-    secure: Served, authority: Authority
-) -> None:
-    """A long answer leaves in portions, and others have their turns between."""
-    keys = authority.host("db1.example")
-    with secured(secure, keys) as greedy, secured(secure, keys) as modest:
-        assert go(greedy) == go(modest, "mail") == wire.REPLY_ACK
-        portions: list[int] = []
-        original = secure.loop.register
+class Swallowing(socket.socket):
+    """Takes whatever it is sent, at once."""
 
-        def register(fd: int, on_readable: object, on_writable: object = None) -> None:
-            if on_writable is not None:
-                portions.append(fd)
-            original(fd, on_readable, on_writable)  # type: ignore[arg-type]
+    swallowed = 0
 
-        secure.loop.register = register  # type: ignore[method-assign]
-        greedy.sendall(read(0, 32 << 20))
-        modest.sendall(write(0, bytes(4096)))
-        assert receive(modest, 16) == SIMPLE_OK
-        assert len(receive(greedy, 16 + (32 << 20))) == 16 + (32 << 20)
-        assert portions, "it waited for a turn of its own"
+    def sendmsg(self, buffers: object, *_: object) -> int:  # type: ignore[override]
+        assert isinstance(buffers, list)
+        count = sum(map(len, buffers))
+        self.swallowed += count
+        return count
+
+
+class Answering(TlsChannel):
+    """Has `left` bytes of answers, in slices."""
+
+    left = 32 << 20
+
+    def output(self) -> list[Chunk]:
+        return [bytes(min(SLICE, self.left))] if self.left else []
+
+    def sent(self, count: int) -> None:
+        self.left -= count
+
+
+def test_a_long_answer_leaves_in_portions(loop: Loop, authority: Authority) -> None:
+    """However fast a host takes it, others have their turns between."""
+    host = PlayedHost(Exports(PlayedSource()))
+    channel = Answering(
+        host.session,
+        credentials.load(authority.appliance()),
+        loop.offload,
+        lambda: None,
+        lambda _: ANYBODY,
+        lambda _: None,
+    )
+    ours, theirs = socket.socketpair()
+    with theirs, Swallowing(fileno=ours.detach()) as peer:
+        connection = Connection(loop, peer, "", 1, host.session, channel, lambda _: None)
+        connection.settle()
+        portions = [peer.swallowed]
+        while channel.left:
+            loop.turn(1)
+            portions.append(peer.swallowed - sum(portions))
+        connection.drop("")
+    assert sum(portions) == 32 << 20
+    assert 0 < max(portions) <= SENT_AT_ONCE + SLICE
