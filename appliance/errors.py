@@ -303,6 +303,16 @@ class ServiceUnreachable(EbbtideError):
     remedy = "start cdpd, or name its socket with --socket"
 
 
+class NotAnOperator(ServiceUnreachable):
+    """The control socket is for its owner and for group `cdp`: whoever may open it may do whatever
+    an operator can.  A new membership counts from the next login on."""
+
+    code = "EB631"
+    sentence = "this user may not use {socket}: {reason}"
+    remedy = "have the user put into group cdp (`usermod -aG cdp USER`), and log in again"
+    exit_code = REFUSED
+
+
 class ServiceBusy(EbbtideError):
     """The control socket serves a bounded number of connections, so that nobody can starve the
     volumes through it."""

@@ -27,6 +27,7 @@ from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
 from appliance.service.box import Box
+from appliance.service.readiness import READY, STOPPING, notify
 
 logger = logging.getLogger("cdpd")
 
@@ -85,12 +86,14 @@ def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
             await box.close()
 
         def stop() -> None:
+            notify(STOPPING)
             log.emit(events.SERVICE_STOPPED, reason="it was told to")
             Task(close()).when_finished(loop.stop)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.post_from_thread(stop))
         log.emit(events.SERVICE_STARTED, release=__version__)
+        notify(READY)
         loop.run()
         log.close()
 

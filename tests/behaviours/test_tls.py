@@ -194,7 +194,7 @@ def test_settings_with_bad_keys_are_refused_before_anything_starts(tmp_path: Pat
     authority = Authority(tmp_path / "authority")
     config = tmp_path / "ebbtide.toml"
     config.write_text(settings(authority, free_port()))
-    check = [BIN / "cdpd", "--config", config, "--check-config"]
+    check = [str(BIN / "cdpd"), "--config", str(config), "--check-config"]
     good = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False)
     assert (good.returncode, good.stderr) == (0, "")
     (tmp_path / "authority" / "box.key").chmod(0o644)

@@ -12,9 +12,11 @@ and those that have not come to the point yet, of which the one that has taken
 longest gives way.  So whoever only knocks cannot keep out those who may come in.
 """
 
+import contextlib
 import errno
 import ipaddress
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Final
@@ -51,6 +53,8 @@ LINGER_SECONDS: Final = 3
 STALL_SECONDS: Final = 30
 """For a host to move a byte while it holds payload that others wait for."""
 
+HOSTS_GROUP: Final = "cdp-hosts"
+"""Who may use the Unix socket."""
 LOCAL: Final = "local"
 """What a host on the Unix socket is called."""
 
@@ -98,9 +102,10 @@ class Listener:
         return len(self._connections)
 
     def listen_unix(self, path: Path) -> None:
-        """Take hosts on a Unix socket, open to its owner and group.
+        """Take hosts on a Unix socket, open to its owner and to `HOSTS_GROUP`.
 
-        A socket that a killed service left behind is replaced.  Raises
+        (To our own group where that one does not exist, or is not ours to
+        give.)  A socket that a killed service left behind is replaced.  Raises
         `BadSettings` if the path is taken or cannot be used.
         """
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -108,6 +113,9 @@ class Listener:
         try:
             _remove_dead_socket(path)
             server.bind(str(path))
+            # Nobody can connect before listen().
+            with contextlib.suppress(LookupError, PermissionError):
+                shutil.chown(path, group=HOSTS_GROUP)
         except OSError as error:
             server.close()
             raise BadSettings(reason=f"NBD socket {path}: {error.strerror or error}") from error
