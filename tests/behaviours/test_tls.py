@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.nbd.authority import Authority, HostKeys
+from tests.hosts.nbd.client_tools import run
 from tests.service.service_process import BIN, MIB, Service, service_in
 
 SIZE = 6 * MIB
@@ -77,17 +78,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             theirs.host("db1.example", trusts=ours),
             ours.host(),
         )
-
-
-def run(tool: str, *words: object, status: int = 0) -> str:
-    """Run a tool to its end; its output."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"needs {tool}")
-    done = subprocess.run(
-        [tool, *map(str, words)], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def qemu(site: Site, keys: HostKeys, export: str = "finance") -> tuple[str, ...]:
