@@ -6,10 +6,6 @@ requests costs one system call in and one out.
 
 A host that does not speak in time, or that holds payload which others wait for
 and moves nothing, is sent away.
-
-What strangers can take is bounded: connections in all and from one address,
-and those that have not come to the point yet, of which the one that has taken
-longest gives way.  So whoever only knocks cannot keep out those who may come in.
 """
 
 import contextlib
@@ -21,28 +17,22 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
 from appliance.events import Emit, FieldValue
 from appliance.hosts.nbd.budget import PAYLOAD_LIMIT, Budget
-from appliance.hosts.nbd.channel import Channel, TlsChannel
 from appliance.hosts.nbd.connection import Connection
 from appliance.hosts.nbd.credentials import Credentials
 from appliance.hosts.nbd.exports import Exports
-from appliance.hosts.nbd.guests import AllowList, Guest
-from appliance.hosts.nbd.negotiation import Security
+from appliance.hosts.nbd.guests import AllowList
+from appliance.hosts.nbd.reception import CONNECTION_LIMIT, Reception
 from appliance.hosts.nbd.refusals import Refusals
-from appliance.hosts.nbd.session import Phase, Session
-from appliance.hosts.nbd.wire import printable
+from appliance.hosts.nbd.session import Phase
 from appliance.loop import Loop, LoopTimer
 
-CONNECTION_LIMIT: Final = 64
-ADDRESS_LIMIT: Final = 32
-"""Connections from one address."""
-UNDECIDED_LIMIT: Final = 16
-"""Connections over TCP that have not said what they want."""
+KEEPALIVE_SECONDS: Final = 30
+"""Of silence, until a host on TCP is asked whether it is still there."""
 ACCEPT_PAUSE_SECONDS: Final = 1.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 1.0
@@ -55,8 +45,6 @@ STALL_SECONDS: Final = 30
 
 HOSTS_GROUP: Final = "cdp-hosts"
 """Who may use the Unix socket."""
-LOCAL: Final = "local"
-"""What a host on the Unix socket is called."""
 
 
 def _unheard(code: str, **fields: FieldValue) -> None:
@@ -81,13 +69,17 @@ class Listener:
     ) -> None:
         self.budget = Budget(self._schedule_admission, payload_limit)
         self._loop = loop
-        self._exports = exports
-        self._pool = BufferPool()
-        self._connection_limit = connection_limit
-        self._credentials = credentials
-        self._allow = allow or AllowList()
+        self._tls = credentials is not None
         self._refusals = Refusals(emit, loop.after)
-        self._accepted = 0
+        self._reception = Reception(
+            loop,
+            exports,
+            self.budget,
+            credentials,
+            allow or AllowList(),
+            self._refusals,
+            connection_limit,
+        )
         self._sockets: list[socket.socket] = []
         self._paths: list[Path] = []
         self._connections: set[Connection] = set()
@@ -130,7 +122,7 @@ class Listener:
         Raises `BadSettings` for another address, or one that cannot be had.
         """
         address = ipaddress.ip_address(endpoint.address)
-        if not address.is_loopback and self._credentials is None:
+        if not address.is_loopback and not self._tls:
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: only loopback, without TLS")
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -175,17 +167,14 @@ class Listener:
                 self._pause(server)
             return
         address = "" if peer.family == socket.AF_UNIX else str(name[0])
-        objection = self._objection(address)
-        if objection:
-            self._refusals.tell(address or LOCAL, objection)
+        if not self._reception.lets_in(address, self._connections):
             peer.close()
             return
         peer.setblocking(False)
         if address:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._make_way()
-        connection = self._connection(peer, address)
+            _notice_death(peer)
+        connection = self._reception.receive(peer, address, self._rouse, self._forget)
         self._connections.add(connection)
         if self._watch_timer is None:
             self._watch_timer = self._loop.after(WATCH_SECONDS, self._watch)
@@ -200,60 +189,6 @@ class Listener:
 
         self._loop.register(server.fileno(), None)
         self._loop.after(ACCEPT_PAUSE_SECONDS, resume)
-
-    def _objection(self, address: str) -> str:
-        """Why a host is not even listened to, or nothing."""
-        if len(self._connections) >= self._connection_limit:
-            return f"{self._connection_limit} connections are there already"
-        if not address:
-            return ""
-        if not self._allow.may_knock(address):
-            return "its address is not on the allow list"
-        if sum(known.address == address for known in self._connections) >= ADDRESS_LIMIT:
-            return f"{ADDRESS_LIMIT} connections come from there already"
-        return ""
-
-    def _make_way(self) -> None:
-        """Of too many that have not come to the point, the one that has taken longest goes."""
-        undecided = [
-            known for known in self._connections if known.address and known.session.negotiating
-        ]
-        if len(undecided) >= UNDECIDED_LIMIT:
-            first = min(undecided, key=lambda known: known.number)
-            self._refusals.tell(first.address, "it did not come to the point, and others waited")
-            first.drop("others waited")
-
-    def _connection(self, peer: socket.socket, address: str) -> Connection:
-        def refused(reason: str) -> None:
-            self._refusals.tell(address, reason)
-
-        def admit(names: frozenset[str]) -> Guest:
-            volumes = self._allow.volumes(address, names)
-            if volumes is not None and not volumes:
-                shown = printable(", ".join(sorted(names)) or "a host without a name")
-                refused(f"{shown} is not on the allow list")
-            return Guest(volumes, refused)
-
-        def wake() -> None:
-            self._rouse(connection)
-
-        exports, budget, pool = self._exports, self.budget, self._pool
-        channel: Channel
-        if not address:
-            channel = session = Session(exports, budget, pool, wake)
-        elif self._credentials is None:
-            channel = session = Session(exports, budget, pool, wake, admit(frozenset()))
-        else:
-            nobody = Guest(frozenset())
-            session = Session(exports, budget, pool, wake, nobody, Security.REQUIRED)
-            channel = TlsChannel(
-                session, self._credentials, self._loop.offload, wake, admit, refused
-            )
-        self._accepted += 1
-        connection = Connection(
-            self._loop, peer, address, self._accepted, session, channel, self._forget
-        )
-        return connection
 
     def _rouse(self, connection: Connection) -> None:
         if not self._roused:
@@ -314,6 +249,18 @@ class Listener:
                 else ""
             )
         return ""
+
+
+def _notice_death(peer: socket.socket) -> None:
+    """Have the kernel end the connection of a host that went without a word, in minutes.
+
+    By its own default it takes two hours, and a host that crashes and comes
+    again would use up its address's places.
+    """
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 2)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def _remove_dead_socket(path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from appliance.config import AllowRule, TcpEndpoint
 from appliance.events import HOST_REFUSED
-from appliance.hosts.nbd import credentials, listener, wire
+from appliance.hosts.nbd import credentials, listener, reception, wire
 from appliance.hosts.nbd.buffers import Chunk
 from appliance.hosts.nbd.channel import SLICE, TlsChannel
 from appliance.hosts.nbd.connection import SENT_AT_ONCE, Connection
@@ -193,7 +193,7 @@ def test_hosts_with_nothing_to_say_give_way(tmp_path: Path) -> None:
         worker = opened.enter_context(enter(served))
         idle = [
             opened.enter_context(knock(served, f"127.0.0.{n % 3 + 1}"))
-            for n in range(listener.UNDECIDED_LIMIT)
+            for n in range(reception.UNDECIDED_LIMIT)
         ]
         opened.enter_context(enter(served))
         assert ended(idle[0]), "the oldest went"
@@ -206,11 +206,23 @@ def test_hosts_with_nothing_to_say_give_way(tmp_path: Path) -> None:
 
 def test_one_address_cannot_take_all_places(tmp_path: Path) -> None:
     with serve(tmp_path) as served, contextlib.ExitStack() as opened:
-        for _ in range(listener.ADDRESS_LIMIT):
+        for _ in range(reception.ADDRESS_LIMIT):
             opened.enter_context(enter(served))
         assert turned_away(served)
         opened.enter_context(enter(served, "127.0.0.2"))
         assert "come from there already" in reasons(served)[0]
+
+
+def test_a_host_that_went_without_a_word_is_noticed_in_minutes(tmp_path: Path) -> None:
+    with serve(tmp_path) as served, enter(served):
+        (connection,) = served.on_loop(lambda: list(served.listener._connections))
+        peer = connection._socket
+        assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        idle, interval, count = (
+            peer.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + interval * count <= 120
 
 
 def test_strangers_leave_room_for_those_on_the_unix_socket(tmp_path: Path) -> None:
@@ -222,7 +234,7 @@ def test_strangers_leave_room_for_those_on_the_unix_socket(tmp_path: Path) -> No
             peer.settimeout(20)
             peer.connect(str(served.socket))
             receive(peer, wire.GREETING.size)
-        assert served.on_loop(lambda: served.listener.connections) <= listener.UNDECIDED_LIMIT + 1
+        assert served.on_loop(lambda: served.listener.connections) <= reception.UNDECIDED_LIMIT + 1
 
 
 @pytest.mark.parametrize("said", ["nothing", "starttls", "half a hello"])
