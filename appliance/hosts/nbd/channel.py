@@ -21,7 +21,6 @@ Invariants:
   answer; a handshake that fails sends its alert.
 """
 
-import logging
 import ssl
 from collections.abc import Callable
 from enum import Enum
@@ -36,8 +35,6 @@ from appliance.hosts.nbd.session import Phase, Session
 SLICE: Final = 256 << 10
 """Bytes of answers that are encrypted in one go."""
 _NOWHERE: Final = memoryview(b"")
-
-logger = logging.getLogger(__name__)
 
 
 class Channel(Protocol):
