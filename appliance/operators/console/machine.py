@@ -20,7 +20,6 @@ from enum import Enum
 from typing import Final
 
 from appliance.errors import EbbtideError, LineGarbled
-from appliance.operators.console import line_editor
 from appliance.operators.console.conversation import (
     Ask,
     Conversation,
@@ -36,7 +35,7 @@ from appliance.operators.console.conversation import (
     Want,
 )
 from appliance.operators.console.display import Display, Shown
-from appliance.operators.console.line_editor import Fault, Key, Line, LineEditor
+from appliance.operators.console.line_editor import Control, Fault, Key, Line, LineEditor
 from appliance.operators.console.paper import plain
 from appliance.operators.parameters import Value
 from appliance.operators.text import progress
@@ -175,13 +174,13 @@ class Console:
 
     def _hear(self, byte: int) -> None:
         after_return, self._after_return = self._after_return, False
-        if byte == 0x0A or (byte == 0 and after_return):
+        if byte == Control.LINE_FEED or (byte == 0 and after_return):
             if after_return:
                 return
-            byte = line_editor.ENTER
-        elif byte == line_editor.ENTER:
+            byte = Control.ENTER
+        elif byte == Control.ENTER:
             self._after_return = True
-        if byte == line_editor.INTERRUPT and (self._ahead or self.phase is not Phase.ASKING):
+        if byte == Control.INTERRUPT and (self._ahead or self.phase is not Phase.ASKING):
             self._interrupt()
             return
         match self.phase:
