@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden
+.PHONY: demo test bench soak lint golden catalog
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -32,3 +32,7 @@ lint:
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
 	$(PYTHON) -m tests.golden
+
+# Writes the journal's catalog anew, from the table of events.
+catalog:
+	$(PYTHON) -m appliance.operators.journal_catalog >firmware_config/journal/ebbtide.catalog

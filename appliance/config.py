@@ -91,6 +91,13 @@ class PanelSettings(_Section, frozen=True):
     board: str = "mcp23017"
 
 
+class ExporterSettings(_Section, frozen=True):
+    """The exporter of metrics for Prometheus."""
+
+    listen: str = "127.0.0.1:9776"
+    """`ADDRESS:PORT`.  Whoever reaches it reads what there is to read, without a password."""
+
+
 class ProtectionSettings(_Section, frozen=True):
     """What a new volume starts with, and how long a disk is waited for."""
 
@@ -109,6 +116,7 @@ class Settings(_Section, frozen=True):
     hosts: HostSettings = HostSettings()
     console: ConsoleSettings = ConsoleSettings()
     panel: PanelSettings = PanelSettings()
+    exporter: ExporterSettings = ExporterSettings()
     protection: ProtectionSettings = ProtectionSettings()
 
     @property
@@ -120,6 +128,11 @@ class Settings(_Section, frozen=True):
     def nbd_endpoint(self) -> TcpEndpoint | None:
         """Where the NBD server listens for TCP, if it shall."""
         return _endpoint(self.hosts.nbd_tcp) if self.hosts.nbd_tcp else None
+
+    @property
+    def exporter_endpoint(self) -> TcpEndpoint:
+        """Where the exporter serves HTTP."""
+        return _any_endpoint(self.exporter.listen)
 
 
 def read_settings(path: Path) -> Settings:
@@ -168,6 +181,10 @@ def _check(settings: Settings) -> None:
         _ = settings.nbd_endpoint
     except ValueError as error:
         raise BadSettings(reason=f"hosts.nbd_tcp: {error}") from error
+    try:
+        _ = settings.exporter_endpoint
+    except ValueError as error:
+        raise BadSettings(reason=f"exporter.listen: {error}") from error
     if disks.source == "directory" and disks.directory is None:
         raise BadSettings(reason='disks.directory: needed with source = "directory"')
     if disks.source == "udev" and disks.directory is not None:
@@ -195,6 +212,16 @@ def _convert(wanted: type, value: object) -> Path:
 
 def _endpoint(value: str) -> TcpEndpoint:
     """Raises ValueError unless it is a loopback address and a port."""
+    endpoint = _any_endpoint(value)
+    if not ipaddress.ip_address(endpoint.address).is_loopback:
+        raise ValueError(
+            f"{endpoint.address} is not a loopback address; others need TLS, which comes later"
+        )
+    return endpoint
+
+
+def _any_endpoint(value: str) -> TcpEndpoint:
+    """Raises ValueError unless it is an address and a port."""
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
     if parts is None or int(parts[3]) > 65535:
         raise ValueError(f"'{value}' is not ADDRESS:PORT")
@@ -202,11 +229,9 @@ def _endpoint(value: str) -> TcpEndpoint:
     if address == "localhost":
         address = "127.0.0.1"
     try:
-        loopback = ipaddress.ip_address(address).is_loopback
+        ipaddress.ip_address(address)
     except ValueError as error:
         raise ValueError(f"'{address}' is not an IP address") from error
-    if not loopback:
-        raise ValueError(f"{address} is not a loopback address; others need TLS, which comes later")
     return TcpEndpoint(address, int(parts[3]))
 
 

@@ -284,6 +284,14 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
+class BadBoard(EbbtideError):
+    """The file that says how the front panel is wired does not read as what it must be."""
+
+    code = "EB620"
+    sentence = "front panel board: {reason}"
+    remedy = "mend that file, or name another board in [panel]"
+
+
 class OperatorLocked(EbbtideError):
     """Somebody is in the midst of changing something, at the console, the front panel or with
     `cdpctl`; until they are done nobody else changes anything, so that what they were shown stays
@@ -415,6 +423,15 @@ class LineUnusable(EbbtideError):
     code = "EB618"
     sentence = "serial line {device}: {reason}"
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
+
+
+class CannotListen(EbbtideError):
+    """A server cannot listen where the settings say: the address is not this machine's, or the port
+    is taken."""
+
+    code = "EB640"
+    sentence = "cannot listen on {endpoint}: {reason}"
+    remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
 
 
 class ServiceUnreachable(EbbtideError):

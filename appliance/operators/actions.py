@@ -22,11 +22,15 @@ from appliance.errors import (
     VolumeNotFound,
 )
 from appliance.events import (
+    LOGGED_IN,
+    LOGGED_OUT,
+    PASSWORD_CHANGED,
     REQUESTED,
     SNAPSHOT_DELETED,
     SNAPSHOT_PINNED,
     SNAPSHOT_TAKEN,
     SNAPSHOT_UNPINNED,
+    WRONG_PASSWORD,
 )
 from appliance.operators import answers
 from appliance.operators import descriptions as describe
@@ -45,6 +49,13 @@ SNAPSHOT_EVENTS: Final = {
     "deleted": SNAPSHOT_DELETED,
     "pinned": SNAPSHOT_PINNED,
     "unpinned": SNAPSHOT_UNPINNED,
+}
+
+NOTE_EVENTS: Final = {
+    "login": LOGGED_IN,
+    "logout": LOGGED_OUT,
+    "wrong password": WRONG_PASSWORD,
+    "password changed": PASSWORD_CHANGED,
 }
 
 Answer = answers.Answer | Iterator[answers.Answer]
@@ -311,6 +322,13 @@ async def unlock(request: Request) -> Answer:
     return answers.LockAnswer(operator=None)
 
 
+async def note(request: Request) -> Answer:
+    request.appliance.emit(
+        NOTE_EVENTS[request.text("what")], actor=request.actor, failures=request.whole("failures")
+    )
+    return answers.NotedAnswer()
+
+
 async def panel(request: Request) -> Answer:
     key, hold = request.optional_text("press"), request.seconds("hold")
     if key is not None:
@@ -364,6 +382,7 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "job pause": job_pause,
     "events": events,
     "explain": explain_code,
+    "note": note,
     "panel": panel,
     "panel exchange": panel_exchange,
     "lock": lock,

@@ -120,6 +120,8 @@ class VolumeAnswer(msgspec.Struct, frozen=True):
     dirty_bytes: int
     window: WindowAnswer | None
     history: HistoryAnswer
+    gaps: int
+    suspect_maps: int
     job: JobDescription | None
     last_job: JobDescription | None
     alerts: list[AlertAnswer]
@@ -258,6 +260,10 @@ class DroppedAnswer(Answer, frozen=True):
 class SettingsAnswer(Answer, frozen=True):
     volume: str
     settings: dict[str, str]
+
+
+class NotedAnswer(Answer, frozen=True):
+    """It stands in the event log."""
 
 
 class JobAnswer(Answer, frozen=True):

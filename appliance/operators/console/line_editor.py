@@ -30,6 +30,7 @@ class Fault(Enum):
     """Why a line is not to be taken."""
 
     NOISE = "the line is noisy"
+    FLOOD = "more came in than could be kept"
     LONG = f"it is longer than {LENGTH_MAXIMUM} characters"
 
 

@@ -6,7 +6,6 @@ Times are not kept, since the box's clock may be unset: a restart begins the
 wait anew.
 """
 
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -59,10 +58,7 @@ class Lockout:
             return FREE_TRIES
         if text is None:
             return 0
-        with contextlib.suppress(ValueError):
-            if text.isascii() and len(text) < 10:
-                return max(0, int(text))
-        return FREE_TRIES
+        return int(text) if text.isdecimal() and len(text) < 10 else FREE_TRIES
 
     def _write(self) -> None:
         try:

@@ -1,7 +1,9 @@
 """The client's side of the control socket, blocking: for `cdpctl` and the box's own faces."""
 
+import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -32,14 +34,19 @@ class Refused(Exception):
 class ControlClient:
     """A connection to the service at `path`, made from a face of the box, such as "console ttyS0".
 
+    With `seconds`, everything on it must be done so long from now; what is not raises
+    ServiceUnreachable.  Without, the service may take its time, but for its greeting.
     A context manager; raises ServiceUnreachable.
     """
 
-    def __init__(self, path: Path, face: str = "") -> None:
+    def __init__(self, path: Path, face: str = "", seconds: float | None = None) -> None:
         self._path = path
         self._buffer = bytearray()
         self._searched = 0
         self._requests = 0
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self.release = ""
+        """Of the service, as it says."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._greet()
@@ -87,8 +94,13 @@ class ControlClient:
             elif "ok" in answer:
                 return _join([*parts, answer["ok"]])
 
+    def abandon(self) -> None:
+        """End the connection from another thread: a request under way raises ServiceUnreachable."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def _greet(self) -> None:
-        self._socket.settimeout(HELLO_SECONDS)
+        self._allow(HELLO_SECONDS)
         try:
             self._socket.connect(os.fspath(self._path))
         except (OSError, ValueError) as error:
@@ -101,9 +113,18 @@ class ControlClient:
                 socket=self._path,
                 reason=f"it speaks schema {hello.get('schema')}, and this cdpctl {SCHEMA}",
             )
-        self._socket.settimeout(None)
+        self.release = str(hello.get("ebbtide"))
+        self._allow(None)
+
+    def _allow(self, seconds: float | None) -> None:
+        """How long the next call of the socket may take."""
+        if self._deadline is not None:
+            left = max(self._deadline - time.monotonic(), 0.001)
+            seconds = left if seconds is None else min(left, seconds)
+        self._socket.settimeout(seconds)
 
     def _send(self, line: bytes) -> None:
+        self._allow(None)
         try:
             self._socket.sendall(line)
         except OSError as error:
@@ -124,6 +145,8 @@ class ControlClient:
             self._searched = len(self._buffer)
             if self._searched > LINE_MAXIMUM:
                 raise ServiceUnreachable(socket=self._path, reason="its answer has no end")
+            if self._deadline is not None:
+                self._allow(None)
             try:
                 data = self._socket.recv(READ_BYTES)
             except OSError as error:
