@@ -145,8 +145,8 @@ class ControlClient:
         self._socket.settimeout(seconds)
 
     def _send(self, line: bytes) -> None:
-        self._allow(None)
         try:
+            self._allow(None)
             self._socket.sendall(line)
         except OSError as error:
             raise self._unreachable(error) from error

@@ -59,7 +59,7 @@ def bar(fraction: float, width: int = COLUMNS) -> str:
 
 def wrap(text: str) -> list[str]:
     """A sentence as lines."""
-    return textwrap.wrap(legible(text), COLUMNS) or [""]
+    return textwrap.wrap(text, COLUMNS) or [""]
 
 
 def moment(time: str) -> str:

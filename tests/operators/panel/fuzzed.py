@@ -8,23 +8,38 @@ hold on a plate that was in all the while.
 
 import logging
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from appliance.boards import read_board
+from appliance.cdp.interfaces import DiskIdentity
 from appliance.drivers.front_panel import FrontPanel
 from appliance.errors import OperatorLocked, PointSuspect, ServiceUnreachable
 from appliance.glass import Glass, Key
 from appliance.glyphs import GLYPHS
-from appliance.operators.answers import DisksAnswer, ErrorAnswer, StatusAnswer
+from appliance.loop import Loop
+from appliance.operators.answers import (
+    AlertAnswer,
+    DiskAnswer,
+    DisksAnswer,
+    ErrorAnswer,
+    JobDescription,
+    LabelAnswer,
+    OperatorAnswer,
+    StatusAnswer,
+    VolumeAnswer,
+    WindowAnswer,
+)
+from appliance.operators.descriptions import describe_disk, describe_volume
+from appliance.operators.interfaces import AttachedDisk
 from appliance.operators.panel.deed import HOLD_SECONDS
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import Ask, PanelMachine, Wish
 from appliance.operators.panel.plate import Plate
 from appliance.operators.panel.step import PanelStep
 from appliance.simulated.front_panel import SimulatedPanel
-from tests.operators.fake_appliance import NOON
+from tests.operators.fake_appliance import NOON, FakeVolume
 
 Json = dict[str, Any]
 READINGS: Final = 25
@@ -35,6 +50,7 @@ SLACK_SECONDS: Final = 0.05
 BOUNCE_SECONDS: Final = 0.06
 """What is no longer than that between two presses may be taken for bouncing."""
 STATES: Final = ("protected", "tracking", "syncing", "restoring", "offline", "recovering", "odd")
+MOMENT: Final = "2026-11-22T12:00:00.999999999Z"
 NAMES: Final = ("finance", "a", "accounts-of-the-whole-year-2026", "x" * 63)
 TEXTS: Final = ("short", "a sentence of many words " * 9, "\u2603 \x07 \\ ~ é", "")
 JOB: Final[Json] = {
@@ -52,6 +68,7 @@ JOB: Final[Json] = {
     "result": None,
     "error": None,
 }
+VOLUME: Final = describe_volume(FakeVolume("finance", cast("Loop", None)), [])
 PLAN: Final[Json] = {
     "schema": 1,
     "volume": "finance",
@@ -252,44 +269,34 @@ class PanelFuzz:
         if dice.random() < 0.02:
             self._machine.lose_service()
             return
-        volumes = [self._volume(name) for name in NAMES if dice.random() < 0.6]
-        operator = {"actor": dice.choice(TEXTS), "since": "2026-11-22T12:00:00Z"}
-        status = {"volumes": volumes, "operator": dice.choice((None, None, operator))}
-        disks = {"disks": [_disk(text) for text in TEXTS if dice.random() < 0.9]}
-        self._machine.hear(
-            msgspec.convert(status, StatusAnswer), msgspec.convert(disks, DisksAnswer)
+        operator = OperatorAnswer(dice.choice(TEXTS), MOMENT)
+        status = StatusAnswer(
+            volumes=[self._volume(name) for name in NAMES if dice.random() < 0.6],
+            operator=dice.choice((None, None, operator)),
         )
+        disks = [_disk(text) for text in TEXTS if dice.random() < 0.9]
+        self._machine.hear(status, DisksAnswer(disks=disks))
 
-    def _volume(self, name: str) -> Json:
+    def _volume(self, name: str) -> VolumeAnswer:
         dice = self._dice
-        job = JOB | {"result": dice.choice((None, "done", "failed"))}
-        window = {
-            "oldest": "2026-11-20T12:00:00Z",
-            "newest": "2026-11-22T12:00:00.999999999Z",
-            "oldest_write": 1000,
-            "newest_write": 2000,
-        }
-        return {
-            "name": name,
-            "state": dice.choice(STATES),
-            "service": "online",
-            "protection": "protected",
-            "size": 64 << 20,
-            "write_number": 1 << 62,
-            "primary": dice.choice((None, {"id": "p", "node": "/dev/sda", "serial": "é" * 40})),
-            "secondary": None,
-            "dirty_regions": 1,
-            "dirty_bytes": 4096,
-            "window": dice.choice((None, window, window)),
-            "history": {"capacity_bytes": 1, "used_bytes": 0},
-            "job": dice.choice((None, JOB)),
-            "last_job": dice.choice((None, job)),
-            "alerts": [
-                {"code": dice.choice(("EV202", "EV411", "XX1")), "text": text}
+        job = msgspec.convert(JOB, JobDescription)
+        ended = msgspec.structs.replace(job, result=dice.choice((None, "done", "failed")))
+        window = WindowAnswer("2026-11-20T12:00:00Z", MOMENT, 1000, 2000)
+        return msgspec.structs.replace(
+            VOLUME,
+            name=name,
+            state=dice.choice(STATES),
+            primary=dice.choice((None, LabelAnswer("p", "/dev/sda", "é" * 40))),
+            secondary=None,
+            window=dice.choice((None, window, window)),
+            job=dice.choice((None, job)),
+            last_job=dice.choice((None, ended)),
+            alerts=[
+                AlertAnswer(dice.choice(("EV202", "EV411", "XX1")), text)
                 for text in TEXTS
                 if dice.random() < 0.3
             ],
-        }
+        )
 
 
 class _Tries:
@@ -308,24 +315,12 @@ def _snapshot(name: str) -> Json:
     return {"name": name, "write": 1000, "time": "2026-11-22T12:00:00Z", "pinned": False}
 
 
-def _disk(text: str) -> Json:
-    return {
-        "id": text or "-",
-        "node": text,
-        "serial": text,
-        "model": text,
-        "wwn": "",
-        "size": 1,
-        "logical_block": 512,
-        "physical_block": 512,
-        "direct": True,
-        "role": "",
-        "volume": "finance",
-        "state": "free",
-        "health": "failing",
-        "health_reason": text,
-        "temperature": None,
-    }
+def _disk(text: str) -> DiskAnswer:
+    attached = AttachedDisk(
+        DiskIdentity(text or "-", text, text, text), 1, 512, 512, True, "primary", "finance", text
+    )
+    told = describe_disk(attached)
+    return msgspec.structs.replace(told, health="failing", health_reason=text)
 
 
 def _check(glass: Glass) -> None:

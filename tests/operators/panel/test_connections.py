@@ -10,7 +10,7 @@ from time import monotonic
 
 import pytest
 
-from appliance.errors import NoPanel, PanelReplaced
+from appliance.errors import NoPanel, PanelReplaced, ServiceUnreachable
 from appliance.glass import Backlight, Glass, Key
 from appliance.operators.answers import ErrorAnswer, KeyDescription
 from appliance.operators.control.client import ControlClient, Refused
@@ -273,3 +273,11 @@ def press_once(room: Room, hands: RemoteHands, service: RunningService) -> None:
         pressing = pool.submit(client.request, "panel", {"press": "up"})
         room.do_until(pressing.done, hands.show)
         assert pressing.result()["backlight"] == BYE.backlight.value
+
+
+def test_a_closed_connection_refuses_like_a_broken_one(service: RunningService) -> None:
+    """Its thread closes it while the panel's own is about to send."""
+    client = ControlClient(service.socket)
+    client.close()
+    with pytest.raises(ServiceUnreachable):
+        client.send("panel", {})
