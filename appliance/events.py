@@ -81,6 +81,10 @@ REQUESTED: Final = "EV903"
 LOCK_TAKEN_AWAY: Final = "EV904"
 LOCK_EXPIRED: Final = "EV905"
 PANEL_WORKED: Final = "EV906"
+LOGGED_IN: Final = "EV910"
+LOGGED_OUT: Final = "EV911"
+WRONG_PASSWORD: Final = "EV912"
+PASSWORD_CHANGED: Final = "EV913"
 
 KINDS: Final[dict[str, EventKind]] = {
     kind.code: kind
@@ -441,6 +445,35 @@ KINDS: Final[dict[str, EventKind]] = {
             "{actor} works the front panel from afar",
             "Keys were pressed with `cdpctl panel --press`; what the panel asked for from then on"
             " may be theirs.  Told at the first key of a sitting.",
+        ),
+        EventKind(
+            LOGGED_IN,
+            "info",
+            "{actor} logged in",
+            "Somebody gave the password at a console of the box.  Which line it was stands behind"
+            " `at`.",
+        ),
+        EventKind(
+            LOGGED_OUT,
+            "info",
+            "{actor} logged out",
+            "By their own word, since nobody typed anything for a while, or since the line went.",
+        ),
+        EventKind(
+            WRONG_PASSWORD,
+            "warning",
+            "wrong password at {actor}, {failures} in a row",
+            "A login at a console of the box failed.  From the third in a row on, that line takes"
+            " none for a while, longer each time.",
+            "if nobody of yours was at the console then, see who can reach that line",
+        ),
+        EventKind(
+            PASSWORD_CHANGED,
+            "warning",
+            "{actor} changed the password of the console",
+            "It holds for every line of the box at once.  It is also told when the password is"
+            " chosen at the first use.",
+            "if nobody of yours did, set another with `cdp-console --set-password` on a shell",
         ),
     )
 }

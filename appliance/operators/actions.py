@@ -19,13 +19,18 @@ from appliance.errors import (
     NeedsConsent,
     RestoreBegun,
     SnapshotNotFound,
+    VolumeNotFound,
 )
 from appliance.events import (
+    LOGGED_IN,
+    LOGGED_OUT,
+    PASSWORD_CHANGED,
     REQUESTED,
     SNAPSHOT_DELETED,
     SNAPSHOT_PINNED,
     SNAPSHOT_TAKEN,
     SNAPSHOT_UNPINNED,
+    WRONG_PASSWORD,
 )
 from appliance.operators import answers
 from appliance.operators import descriptions as describe
@@ -44,6 +49,13 @@ SNAPSHOT_EVENTS: Final = {
     "deleted": SNAPSHOT_DELETED,
     "pinned": SNAPSHOT_PINNED,
     "unpinned": SNAPSHOT_UNPINNED,
+}
+
+NOTE_EVENTS: Final = {
+    "login": LOGGED_IN,
+    "logout": LOGGED_OUT,
+    "wrong password": WRONG_PASSWORD,
+    "password changed": PASSWORD_CHANGED,
 }
 
 Answer = answers.Answer | Iterator[answers.Answer]
@@ -112,12 +124,18 @@ async def release(request: Request) -> Answer:
 
 
 async def status(request: Request) -> Answer:
-    if request.optional_text("volume") is None:
-        shown = [request.appliance.volumes[name] for name in sorted(request.appliance.volumes)]
-    else:
-        shown = [request.volume()]
+    appliance, wanted = request.appliance, request.optional_text("volume")
+    shown = [
+        describe.describe_volume(volume, appliance.disk_alerts(name))
+        for name, volume in appliance.volumes.items()
+    ]
+    shown += map(describe.describe_absent, appliance.absent_volumes())
+    if wanted is not None:
+        shown = [volume for volume in shown if volume.name == wanted]
+        if not shown:
+            raise VolumeNotFound(volume=wanted)
     return answers.StatusAnswer(
-        volumes=[describe.describe_volume(volume) for volume in shown],
+        volumes=sorted(shown, key=lambda volume: volume.name),
         operator=describe.describe_lock(request.desk.lock),
     )
 
@@ -304,6 +322,13 @@ async def unlock(request: Request) -> Answer:
     return answers.LockAnswer(operator=None)
 
 
+async def note(request: Request) -> Answer:
+    request.appliance.emit(
+        NOTE_EVENTS[request.text("what")], actor=request.actor, failures=request.whole("failures")
+    )
+    return answers.NotedAnswer()
+
+
 async def panel(request: Request) -> Answer:
     key, hold = request.optional_text("press"), request.seconds("hold")
     if key is not None:
@@ -357,6 +382,7 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "job pause": job_pause,
     "events": events,
     "explain": explain_code,
+    "note": note,
     "panel": panel,
     "panel exchange": panel_exchange,
     "lock": lock,

@@ -262,6 +262,10 @@ class SettingsAnswer(Answer, frozen=True):
     settings: dict[str, str]
 
 
+class NotedAnswer(Answer, frozen=True):
+    """It stands in the event log."""
+
+
 class JobAnswer(Answer, frozen=True):
     job: JobDescription
 

@@ -33,6 +33,24 @@ class AttachedDisk:
     health: Health = NOT_ASKED
 
 
+class LabelledDisk(Protocol):
+    """A disk, as far as its label goes."""
+
+    @property
+    def identity(self) -> DiskIdentity: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentVolume:
+    """A volume of which a disk is here, and which is not in service; `alerts` says why."""
+
+    name: str
+    size: int
+    primary: LabelledDisk | None
+    secondary: LabelledDisk | None
+    alerts: Sequence[tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A point that is exported to hosts under `name`."""
@@ -53,13 +71,6 @@ class RestorePlan(Protocol):
     def bytes(self) -> int: ...
     @property
     def disconnects_hosts(self) -> bool: ...
-
-
-class LabelledDisk(Protocol):
-    """A disk, as far as its label goes."""
-
-    @property
-    def identity(self) -> DiskIdentity: ...
 
 
 class Word(Protocol):
@@ -133,6 +144,14 @@ class Appliance(Protocol):
     def emit(self) -> Emit: ...
     @property
     def volumes(self) -> Mapping[str, Volume]: ...
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        """Those of the attached disks that are not in `volumes`."""
+        ...
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        """What a person should know of the volume's disks: an event's code, and a sentence."""
+        ...
+
     def disks(self) -> Sequence[AttachedDisk]: ...
     def protect(
         self, name: str, primary_id: str, secondary_id: str, *, consent: bool, wipe: str | None

@@ -6,7 +6,7 @@ from time import time_ns
 from typing import Final
 
 from appliance.cdp.jobs import Job
-from appliance.errors import EbbtideError, JobCancelled, JobFailed, VolumeNotFound
+from appliance.errors import EbbtideError, JobCancelled, JobFailed, VolumeNotFound, VolumeNotReady
 from appliance.operators.answers import ErrorAnswer, JobDescription
 from appliance.operators.descriptions import describe_job
 from appliance.operators.interfaces import Appliance, Timers, Volume
@@ -86,11 +86,17 @@ class Request:
         return self.arguments[name] is True
 
     def volume(self) -> Volume:
-        """The volume that `volume` names; raises VolumeNotFound."""
-        volume = self.appliance.volumes.get(self.text("volume"))
-        if volume is None:
-            raise VolumeNotFound(volume=self.text("volume"))
-        return volume
+        """The volume that `volume` names; raises VolumeNotFound, or VolumeNotReady if there is
+        only a disk of it here."""
+        name = self.text("volume")
+        volume = self.appliance.volumes.get(name)
+        if volume is not None:
+            return volume
+        for absent in self.appliance.absent_volumes():
+            if absent.name == name:
+                reason = "; ".join(text for _, text in absent.alerts)
+                raise VolumeNotReady(volume=name, state="offline", reason=reason)
+        raise VolumeNotFound(volume=name)
 
 
 async def follow(request: Request, job: Job) -> None:

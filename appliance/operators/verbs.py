@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from appliance.errors import BadRequest
-from appliance.operators.parameters import BACKLIGHTS, KEYS, Parameter, Value
+from appliance.operators.parameters import BACKLIGHTS, KEYS, NOTES, Parameter, Value
 
 Danger = Literal["none", "destroys"]
 
@@ -206,6 +206,16 @@ VERBS: Final[dict[str, Verb]] = {
                 Parameter("lines", "lines", "the glass"),
                 Parameter("backlight", "choice", "its colour", choices=BACKLIGHTS),
                 Parameter("handled", "whole", "the newest key that is done with"),
+            ),
+            changes=False,
+            hidden=True,
+        ),
+        Verb(
+            "note",
+            "A console's own: say who came and went.",
+            (
+                Parameter("what", "choice", "what happened", choices=NOTES),
+                Parameter("failures", "whole", "so many in a row", required=False),
             ),
             changes=False,
             hidden=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 from appliance import events
 from appliance.cdp import format
-from appliance.cdp.interfaces import Clock, Disk
+from appliance.cdp.interfaces import Clock
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task
@@ -64,7 +64,7 @@ class Assembly:
         settings: ProtectionSettings,
     ) -> None:
         self.lifecycles: dict[str, Lifecycle] = {}
-        self.views = VolumeExports(self.lifecycles, self._awaited, emit)
+        self.views = VolumeExports(self.lifecycles, self.awaited, emit)
         self.exports = Exports(self.views)
         self._loop = loop
         self._clock = clock
@@ -99,7 +99,7 @@ class Assembly:
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
 
-    def _awaited(self) -> dict[str, str]:
+    def awaited(self) -> dict[str, str]:
         """The volumes that have a disk here and have not started, and what each waits for."""
         return {
             slot.name: f"it waits for its {'secondary' if slot.primary else 'primary'}"
@@ -266,7 +266,7 @@ class Assembly:
             self._orders,
             self._job_numbers,
         )
-        lifecycle.on_secondary_lost = lambda disk: self._secondary_lost(slot, disk)
+        lifecycle.on_secondary_lost = lambda disk: self._secondary_lost(slot)
         lifecycle.on_primary_lost = lambda disk: self._primary_lost(slot)
         slot.lifecycle = lifecycle
         self.lifecycles[found.name] = lifecycle
@@ -335,10 +335,7 @@ class Assembly:
         if bay is not None:
             self._bays.recycle(bay)
 
-    def _secondary_lost(self, slot: Slot, disk: Disk) -> None:
-        if disk.fenced:
-            seconds = self._settings.disk_deadline_seconds
-            self._emit(events.DISK_FENCED, disk=disk.identity.id, seconds=seconds)
+    def _secondary_lost(self, slot: Slot) -> None:
         self.views.drop_all(slot.name)
         self._drop_secondary(slot)
 

@@ -222,7 +222,8 @@ class Bays:
             Task(self._recycle(bay, disk, 0))
 
     def recycle(self, bay: Bay) -> None:
-        """The disk failed: close it, hold it off, and look at it anew."""
+        """The disk failed, or was lost: say so, close it, hold it off, and look at it anew."""
+        self._tell_failure(bay)
         disk, bay.disk, bay.superblock = bay.disk, None, None
         if self._now_ns() - bay.opened_ns > STEADY_SECONDS * 1e9:
             bay.hold_off = HOLD_OFF_SECONDS
@@ -231,6 +232,16 @@ class Bays:
         bay.trouble = "it failed, and is held off"
         if disk is not None:
             Task(self._recycle(bay, disk, delay))
+
+    def _tell_failure(self, bay: Bay) -> None:
+        """One that was pulled, or is only too slow, has not failed."""
+        disk = bay.disk
+        if disk is None or not bay.attached:
+            return
+        if disk.silent:
+            self._emit(events.DISK_FENCED, disk=bay.id, seconds=self._deadline)
+        elif disk.fault:
+            self._emit(events.DISK_FAILED, disk=bay.id, reason=disk.fault)
 
     async def _recycle(self, bay: Bay, disk: RawDisk, delay: float) -> None:
         await self.close(disk)

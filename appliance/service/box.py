@@ -27,7 +27,7 @@ from appliance.errors import (
 )
 from appliance.event_log import Event, EventLog
 from appliance.loop import Loop
-from appliance.operators.interfaces import AttachedDisk, View
+from appliance.operators.interfaces import AbsentVolume, AttachedDisk, LabelledDisk, View
 from appliance.service import adoption
 from appliance.service.assembly import Assembly
 from appliance.service.bays import Bay, Bays
@@ -65,6 +65,42 @@ class Box:
     @property
     def volumes(self) -> Mapping[str, Volume]:
         return {name: lifecycle.volume for name, lifecycle in self._assembly.lifecycles.items()}
+
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        sets: dict[bytes, list[Bay]] = {}
+        for bay in self.bays.all():
+            if bay.superblock is not None and bay.superblock.name not in self._assembly.lifecycles:
+                sets.setdefault(bay.superblock.set_id, []).append(bay)
+        return [self._describe_absent(bays) for bays in sets.values()]
+
+    def _describe_absent(self, bays: list[Bay]) -> AbsentVolume:
+        found = bays[0].superblock
+        assert found is not None
+        alerts = _contests(bays)
+        if not alerts:
+            awaited = self._assembly.awaited().get(found.name)
+            troubles = [awaited] if awaited else [bay.trouble for bay in bays if bay.trouble]
+            alerts = [(events.VOLUME_OFFLINE, text) for text in troubles]
+        return AbsentVolume(
+            name=found.name,
+            size=found.volume_size,
+            primary=_only(bays, format.PRIMARY),
+            secondary=_only(bays, format.SECONDARY),
+            alerts=alerts,
+        )
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        bays = [
+            bay
+            for bay in self.bays.all()
+            if bay.superblock is not None and bay.superblock.name == volume
+        ]
+        failing = [
+            (events.DISK_FAILING, f"disk {bay.id} says that it is failing: {bay.health.reason}")
+            for bay in bays
+            if bay.disk is not None and bay.health.verdict == "failing"
+        ]
+        return [*_contests(bays), *failing]
 
     def disks(self) -> Sequence[AttachedDisk]:
         return [self._describe(bay) for bay in self.bays.all()]
@@ -246,3 +282,17 @@ class Box:
         await self.exports.disconnect(name, "the view is dropped")
         self._assembly.views.drop(name)
         self.exports.admit(name)
+
+
+def _contests(bays: list[Bay]) -> list[tuple[str, str]]:
+    """The disks that claim to be what another one claims, too; all of them tell the same."""
+    return [
+        (events.DISK_REFUSED, text)
+        for text in sorted({bay.trouble for bay in bays if bay.contested})
+    ]
+
+
+def _only(bays: list[Bay], role: int) -> LabelledDisk | None:
+    """The one disk that has the role."""
+    having = [bay for bay in bays if bay.superblock is not None and bay.superblock.role == role]
+    return having[0].found if len(having) == 1 else None

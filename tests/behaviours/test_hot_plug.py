@@ -103,8 +103,9 @@ def test_disks_that_come_one_after_the_other(
     service.start()
     secondary.attach()
     service.wait_for_disks(secondary.id)
-    assert service.ask("status")["volumes"] == []
+    service.until_state("finance", "offline")
+    alone = service.status("finance")
+    assert alone["alerts"] == [{"code": "EV203", "text": "it waits for its primary"}]
     primary.attach()
-    service.wait(lambda: bool(service.ask("status")["volumes"]), "the volume")
     status = service.until_state("finance", "protected")
     assert (status["primary"]["id"], status["secondary"]["id"]) == (primary.id, secondary.id)

@@ -24,7 +24,7 @@ from appliance.errors import (
 )
 from appliance.event_log import Event, EventLog
 from appliance.operators import interfaces
-from appliance.operators.interfaces import AttachedDisk, Timers, View
+from appliance.operators.interfaces import AbsentVolume, AttachedDisk, Timers, View
 
 MIB = 1 << 20
 HEALTH = {"p": Health("good", "", 34), "s": Health("failing", "its spare blocks run out")}
@@ -175,6 +175,8 @@ class FakeAppliance:
             name: DiskIdentity(name, f"/dev/sd{name}", f"SN-{name}", "Model \x1b[31m9")
             for name in "abps"
         }
+        self.absent: list[AbsentVolume] = []
+        self.alerts_of_disks: list[tuple[str, str]] = []
         self.views: dict[str, View] = {}
         finance = FakeVolume(
             "finance", loop, FakeDisk(self.labels["p"]), FakeDisk(self.labels["s"])
@@ -197,6 +199,12 @@ class FakeAppliance:
             )
         finance.names["before-upgrade"] = Snapshot("before-upgrade", 450, NOON - 12 * MINUTE, True)
         finance.holes.append(Gap(700, 720, "the secondary was away"))
+
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        return self.absent
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        return self.alerts_of_disks
 
     def disks(self) -> Sequence[AttachedDisk]:
         roles = {"p": "primary", "s": "secondary"}

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any, Self
 
 import pytest
+from pytest_mock import MockerFixture
 
 from appliance import __version__
 from appliance.cdp.points import MapSummary, Snapshot
@@ -553,3 +554,29 @@ def test_a_bug_is_reported_without_its_trace(
     assert refused.answer.code == "EB900"
     assert refused.answer.sentence == "something went wrong: AttributeError"
     assert "AttributeError" in caplog.text
+
+
+def test_who_hangs_up_leaves_at_once(service: RunningService, mocker: MockerFixture) -> None:
+    """Though what they asked for last is still under way, and silent."""
+    mocker.patch("appliance.operators.requests.PROGRESS_SECONDS", 1000)
+    service.finance.stalled = True
+    with Raw(service.socket) as raw:
+        raw.read()
+        raw.send(request(1, "lock"))
+        assert "ok" in raw.read()
+        raw.send(request(2, "sync", volume="finance", wait=True))
+        assert "progress" in raw.read()
+    with ControlClient(service.socket) as other:
+        other.request("lock", {})
+    job = service.finance.job
+    assert job is not None
+    service.on_loop(job.cancel)
+
+
+def test_who_only_ends_their_requests_is_answered(service: RunningService) -> None:
+    with Raw(service.socket) as raw:
+        raw.read()
+        raw.send(request(1, "sync", volume="finance", wait=True))
+        raw.socket.shutdown(socket.SHUT_WR)
+        answers = list(iter(raw.read, None))
+        assert answers[-1]["ok"]["job"]["result"] == "done"

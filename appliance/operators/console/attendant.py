@@ -12,7 +12,8 @@ from typing import Final, Protocol
 from appliance.errors import LineUnusable
 from appliance.loop import Loop, LoopTimer
 from appliance.operators.console.clerk import Clerk
-from appliance.operators.console.machine import Abandon, Console
+from appliance.operators.console.conversation import Note
+from appliance.operators.console.machine import Abandon, Console, Request
 from appliance.operators.console.pacing import Pacer
 
 TICK_SECONDS: Final = 1.0
@@ -111,10 +112,13 @@ class Attendant:
         """Have done what the machine wants done."""
         while self._console.orders:
             order = self._console.orders.popleft()
-            if isinstance(order, Abandon):
-                self._clerk.abandon()
-            else:
-                self._clerk.ask(order)
+            match order:
+                case Abandon():
+                    self._clerk.abandon()
+                case Note():
+                    self._clerk.note(order)
+                case Request():
+                    self._clerk.ask(order)
         if self._pumping is None:
             self._pump()
 

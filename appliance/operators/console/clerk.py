@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from typing import Final
 
 from appliance.errors import EbbtideError
-from appliance.operators.console.conversation import Json
+from appliance.operators.console.conversation import Json, Note
 from appliance.operators.console.machine import Request
 from appliance.operators.control.client import ControlClient, Refused
 
@@ -37,7 +37,7 @@ class Clerk:
         self._face = face
         self._answered = answered
         self._progressed = progressed
-        self._requests: SimpleQueue[tuple[int, Request | None] | None] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[int, Request | None] | Note | None] = SimpleQueue()
         self._guard = Lock()
         self._era = 0
         """Grows with `abandon`; what was asked for before is not wanted any more."""
@@ -48,6 +48,10 @@ class Clerk:
 
     def ask(self, request: Request) -> None:
         self._requests.put((self._era, request))
+
+    def note(self, note: Note) -> None:
+        """Have it written down if the service can be reached, whatever is abandoned later."""
+        self._requests.put(note)
 
     def abandon(self) -> None:
         """Let go of what is under way or waits, and of the operator lock."""
@@ -65,6 +69,9 @@ class Clerk:
 
     def _work(self) -> None:
         while (item := self._requests.get()) is not None:
+            if isinstance(item, Note):
+                self._write_down(item)
+                continue
             era, request = item
             if request is None:
                 self._disconnect()
@@ -97,6 +104,13 @@ class Clerk:
         finally:
             if not keep:
                 self._disconnect()
+
+    def _write_down(self, note: Note) -> None:
+        try:
+            with ControlClient(self._socket, self._face) as client:
+                client.request("note", {"what": note.what, "failures": note.failures})
+        except (Refused, EbbtideError) as error:
+            _log.warning("the event log does not have it: %s", error)
 
     def _connect(self, era: int) -> ControlClient:
         client = self._connection.enter_context(ControlClient(self._socket, self._face))

@@ -64,6 +64,14 @@ class Rest:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The event log shall say that somebody came, went or tried to; nobody waits for it."""
+
+    what: str
+    failures: int = 0
+
+
 @dataclass(slots=True)
 class Manner:
     """How the line is treated now; dialogues change it."""
@@ -75,7 +83,7 @@ class Manner:
     """The job that was followed last, as far as it was reported."""
 
 
-Want = Ask | Tell | Perform | Rest
+Want = Ask | Tell | Perform | Rest | Note
 Conversation = Generator[Want, Any, T]
 
 
@@ -89,6 +97,11 @@ def ask(
 
 def tell(*lines: str, paged: bool = True) -> Conversation[None]:
     yield Tell(lines, paged)
+
+
+def note(what: str, failures: int = 0) -> Conversation[None]:
+    """`what` is one of `parameters.NOTES`."""
+    yield Note(what, failures)
 
 
 def perform(

@@ -15,6 +15,7 @@ from appliance.operators.console.conversation import (
     Interrupted,
     Rest,
     ask,
+    note,
     tell,
 )
 from appliance.operators.console.lockout import Lockout
@@ -52,9 +53,11 @@ def change_password(passwords: Passwords, lockout: Lockout) -> Conversation[None
         raise _locked(lockout)
     old = yield from ask("Old password: ", secret=True, fresh=True)
     if not _is_right(passwords, lockout, old):
+        yield from note("wrong password", lockout.failures)
         raise LoginRefused
     yield from _choose(passwords)
-    _log.info("the password was changed")
+    _log.warning("the password was changed")
+    yield from note("password changed")
 
 
 def _first_use(passwords: Passwords) -> Conversation[bool]:
@@ -68,6 +71,7 @@ def _first_use(passwords: Passwords) -> Conversation[bool]:
         yield from tell_error(ErrorAnswer.of(error))
         return False
     _log.warning("the password was chosen at the first use")
+    yield from note("password changed")
     return True
 
 
@@ -98,6 +102,7 @@ def _try_password(passwords: Passwords, lockout: Lockout) -> Conversation[bool]:
     if _is_right(passwords, lockout, typed):
         _log.info("login")
         return True
+    yield from note("wrong password", lockout.failures)
     yield from tell_error(ErrorAnswer.of(LoginRefused()))
     return False
 

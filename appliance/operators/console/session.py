@@ -13,6 +13,7 @@ from appliance.operators.console.conversation import (
     Interrupted,
     Manner,
     ask,
+    note,
     perform,
     tell,
 )
@@ -41,6 +42,7 @@ def make_session(
     def session() -> Conversation[None]:
         yield from log_in(passwords, lockout, title)
         manner.logged_in = True
+        yield from note("login")
         yield from answering(_greet())
         yield from _Desk(passwords, lockout, manner).serve()
         _log.info("logout")

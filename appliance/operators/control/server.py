@@ -11,6 +11,7 @@ import grp
 import logging
 import os
 import pwd
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -152,6 +153,10 @@ class _Connection:
         except OSError:
             self.close()
             return
+        if not data and _has_hung_up(self._client):
+            # Who has only ended their requests still waits for answers; this one does not.
+            self.close()
+            return
         self._session.receive(data)
         self._flush()
 
@@ -184,6 +189,13 @@ class _Connection:
                 self._receive if wanted[0] else None,
                 self._flush if wanted[1] else None,
             )
+
+
+def _has_hung_up(client: socket.socket) -> bool:
+    """Neither side of the connection is open any more."""
+    poll = select.poll()
+    poll.register(client, 0)
+    return bool(poll.poll(0))
 
 
 def _listen(path: Path, group: str) -> socket.socket:

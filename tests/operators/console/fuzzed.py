@@ -11,21 +11,16 @@ import random
 import re
 from typing import Final
 
-from appliance.operators.console.machine import (
-    AHEAD_MAXIMUM,
-    ECHO_FULL,
-    OUTPUT_FULL,
-    Abandon,
-)
+from appliance.operators.console.conversation import Note
+from appliance.operators.console.display import OUTPUT_FULL, OUTPUT_MOST
+from appliance.operators.console.machine import AHEAD_MAXIMUM, Abandon
 from appliance.operators.console.menu import GROUPS
 from appliance.operators.console.typed import HERE, OWN
-from tests.operators.console.line_rig import PASSWORD
+from tests.operators.console.line_rig import PASSWORD, PLAIN
 from tests.operators.console.played import SERIAL, WORDS, PlayedConsole, PlayedLockout, job
 
-ALLOWED: Final = re.compile(rb"[\x20-\x7e\r\n\x08]*")
 PROMPT: Final = re.compile(r"Type ([A-Z-]+ \S+) to do it, 0 to go back: [^\n]*\Z")
 """The last line that was taken, with whatever was echoed behind it."""
-OUTPUT_MOST: Final = ECHO_FULL + 2 * OUTPUT_FULL + 512
 SLOW_READ: Final = 200
 WORDS_TYPED: Final = [
     *HERE,
@@ -166,7 +161,7 @@ class Life:
 
     def take(self, most: int) -> None:
         data = self.console.machine.take(most)
-        assert ALLOWED.fullmatch(data), data
+        assert PLAIN.fullmatch(data), data
         self.seen += data
         assert PASSWORD.encode() not in self.seen[-len(data) - 20 :]
         assert b"Traceback" not in self.seen[-len(data) - 20 :]
@@ -180,6 +175,8 @@ class Life:
             if isinstance(order, Abandon):
                 console.waiting.clear()
                 continue
+            if isinstance(order, Note):
+                continue
             console.waiting.append(order)
             self.requests += 1
             if order.arguments.get("yes"):
@@ -191,7 +188,7 @@ class Life:
         machine = self.console.machine
         self.orders()
         assert len(self.console.waiting) <= 1
-        assert len(machine._output) <= OUTPUT_MOST, len(machine._output)
+        assert machine._display.waiting <= OUTPUT_MOST + OUTPUT_FULL
         assert len(machine._ahead) <= AHEAD_MAXIMUM
         assert self.logins or not self.console.manner.logged_in
 

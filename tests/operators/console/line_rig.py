@@ -19,6 +19,8 @@ BIN = Path(sys.executable).parent
 PASSWORD = "correct horse"
 CHEAP = 4
 """Of a test's password hash: it need not be costly."""
+PLAIN = re.compile(rb"[\x20-\x7e\r\n\x08]*")
+"""All that a dumb terminal understands, and all that it is sent."""
 ENDED = re.compile(rb"^(OK|ERR (EB\d{3}))\r\n", re.MULTILINE)
 
 
@@ -76,6 +78,8 @@ class Wire:
         data = os.read(self.descriptor, most)
         self._read_until += len(data) * self._second_a_byte
         self.seen += data
+        assert PLAIN.fullmatch(data), data
+        assert b"Traceback" not in self.seen[-len(data) - 10 :]
         return len(data)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from appliance.errors import (
     NeedsConsent,
     OperatorLocked,
@@ -12,8 +14,16 @@ from appliance.errors import (
     PointOutsideWindow,
     ServiceUnreachable,
 )
-from appliance.operators.answers import ErrorAnswer
-from appliance.operators.console.conversation import Manner
+from appliance.operators.answers import (
+    AlertAnswer,
+    DiskAnswer,
+    ErrorAnswer,
+    HistoryAnswer,
+    LabelAnswer,
+    VolumeAnswer,
+    WindowAnswer,
+)
+from appliance.operators.console.conversation import Manner, Note
 from appliance.operators.console.lockout import Lockout
 from appliance.operators.console.machine import Abandon, Console, Request
 from appliance.operators.console.passwords import SHORTEST, PasswordState
@@ -97,36 +107,40 @@ class PlayedService:
         return answers[verb](arguments)
 
     def _volume(self) -> Json:
-        return {
-            "name": "finance",
-            "state": "protected",
-            "service": "online",
-            "protection": "protected",
-            "size": 64 * MIB,
-            "write_number": 1200,
-            "primary": {"id": "p", "node": "/dev/sdp", "serial": SERIAL},
-            "secondary": {"id": "s", "node": "/dev/sds", "serial": "SN-s"},
-            "dirty_regions": 0,
-            "dirty_bytes": 0,
-            "window": self._window(),
-            "history": {"capacity_bytes": 128 * MIB, "used_bytes": 32 * MIB},
-            "job": None,
-            "last_job": None,
-            "alerts": [{"code": "EV202", "text": "the secondary is away"}],
-        }
+        volume = VolumeAnswer(
+            name="finance",
+            state="protected",
+            service="online",
+            protection="protected",
+            size=64 * MIB,
+            write_number=1200,
+            primary=LabelAnswer("p", "/dev/sdp", SERIAL),
+            secondary=LabelAnswer("s", "/dev/sds", "SN-s"),
+            dirty_regions=0,
+            dirty_bytes=0,
+            window=self._window(),
+            history=HistoryAnswer(128 * MIB, 32 * MIB),
+            job=None,
+            last_job=None,
+            gaps=0,
+            suspect_maps=0,
+            alerts=[AlertAnswer("EV202", "the secondary is away")],
+        )
+        told: Json = msgspec.to_builtins(volume)
+        return told
 
-    def _window(self) -> Json:
-        return {
-            "oldest": "2026-11-22T11:40:00.000000000Z",
-            "newest": "2026-11-22T12:00:00.000000000Z",
-            "oldest_write": 1,
-            "newest_write": 1200,
-        }
+    def _window(self) -> WindowAnswer:
+        return WindowAnswer(
+            oldest="2026-11-22T11:40:00.000000000Z",
+            newest="2026-11-22T12:00:00.000000000Z",
+            oldest_write=1,
+            newest_write=1200,
+        )
 
     def _timeline(self) -> Json:
         return {
             "volume": "finance",
-            "window": self._window(),
+            "window": msgspec.to_builtins(self._window()),
             "maps": [],
             "snapshots": [self._snapshot("before-upgrade")],
             "gaps": [],
@@ -136,19 +150,25 @@ class PlayedService:
         return {"name": name, "write": 450, "time": "2026-11-22T11:48:00.0Z", "pinned": True}
 
     def _disk(self, name: str) -> Json:
-        return {
-            "id": name,
-            "node": f"/dev/sd{name}",
-            "serial": SERIAL,
-            "model": "Model \x1b[31m 9é",
-            "wwn": "",
-            "size": 64 * MIB,
-            "logical_block": 512,
-            "direct": True,
-            "role": "",
-            "volume": None,
-            "state": "free",
-        }
+        disk = DiskAnswer(
+            id=name,
+            node=f"/dev/sd{name}",
+            serial=SERIAL,
+            model="Model \x1b[31m 9é",
+            wwn="",
+            size=64 * MIB,
+            logical_block=512,
+            physical_block=4096,
+            direct=True,
+            role="",
+            volume=None,
+            state="free",
+            health="failing",
+            health_reason="worn out – 99 %",
+            temperature=41,
+        )
+        told: Json = msgspec.to_builtins(disk)
+        return told
 
     def _event(self, number: int) -> Json:
         return {
@@ -253,6 +273,7 @@ class PlayedConsole:
         self.holding = False
         self.waiting: deque[Request] = deque()
         self.abandoned = 0
+        self.notes: list[Note] = []
         self.machine.connect(self.now)
 
     def type(self, text: str | bytes) -> str:
@@ -288,6 +309,8 @@ class PlayedConsole:
             if isinstance(order, Abandon):
                 self.abandoned += 1
                 self.waiting.clear()
+            elif isinstance(order, Note):
+                self.notes.append(order)
             else:
                 self.waiting.append(order)
         if not self.holding:
