@@ -284,6 +284,14 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
+class BadBoard(EbbtideError):
+    """The file that says how the front panel is wired does not read as what it must be."""
+
+    code = "EB620"
+    sentence = "front panel board: {reason}"
+    remedy = "mend that file, or name another board in [panel]"
+
+
 class OperatorLocked(EbbtideError):
     """Somebody is in the midst of changing something, at the console, the front panel or with
     `cdpctl`; until they are done nobody else changes anything, so that what they were shown stays
@@ -456,8 +464,8 @@ class NotAnOperator(ServiceUnreachable):
 
 
 class ServiceBusy(EbbtideError):
-    """The control socket serves a bounded number of connections, so that nobody can starve the
-    volumes through it."""
+    """The control socket serves a bounded number of connections, in all and for each user, so that
+    nobody can starve the volumes, or other users, through it."""
 
     code = "EB902"
     sentence = "cdpd serves {connections} control connections already"
