@@ -180,7 +180,7 @@ class Settings(_Section, frozen=True):
     @property
     def exporter_endpoint(self) -> TcpEndpoint:
         """Where the exporter serves HTTP."""
-        return _any_endpoint(self.exporter.listen)
+        return _endpoint(self.exporter.listen, anywhere=True)
 
 
 def read_settings(path: Path) -> Settings:
@@ -287,16 +287,9 @@ def _convert(wanted: type, value: object) -> Path:
     return Path(value)
 
 
-def _endpoint(value: str, tls: bool) -> TcpEndpoint:
-    """Raises ValueError unless it is an address and a port; without TLS, a loopback address."""
-    endpoint = _any_endpoint(value)
-    if not tls and not ipaddress.ip_address(endpoint.address).is_loopback:
-        raise ValueError(f"{endpoint.address} is not a loopback address; others need [hosts.tls]")
-    return endpoint
-
-
-def _any_endpoint(value: str) -> TcpEndpoint:
-    """Raises ValueError unless it is an address and a port."""
+def _endpoint(value: str, anywhere: bool) -> TcpEndpoint:
+    """Raises ValueError unless it is an address and a port; a loopback address unless `anywhere`
+    will do."""
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
     if parts is None or int(parts[3]) > 65535:
         raise ValueError(f"'{value}' is not ADDRESS:PORT")
@@ -304,9 +297,11 @@ def _any_endpoint(value: str) -> TcpEndpoint:
     if address == "localhost":
         address = "127.0.0.1"
     try:
-        ipaddress.ip_address(address)
+        loopback = ipaddress.ip_address(address).is_loopback
     except ValueError as error:
         raise ValueError(f"'{address}' is not an IP address") from error
+    if not loopback and not anywhere:
+        raise ValueError(f"{address} is not a loopback address; others need [hosts.tls]")
     return TcpEndpoint(address, int(parts[3]))
 
 

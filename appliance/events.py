@@ -395,6 +395,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "host {host} was refused: {reason}",
             "An NBD connection was not let in: it is not on the allow list, showed no certificate"
             " that counts, or too many were there.  At most a few of these are told a minute.",
+            "see docs/operations.md if it is yours; if not, see who can reach the box's network",
         ),
         EventKind(
             HOSTS_REFUSED,
@@ -402,6 +403,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "{count} more refusals of hosts within a minute",
             "The refusals that were not told one by one.  Many of them are a host with wrong"
             " settings, or somebody who tries.",
+            "`cdpctl explain EV930` tells of the single ones",
         ),
         EventKind(
             SERVICE_STARTED,
