@@ -1,10 +1,14 @@
 """What TLS proves: the appliance's own keys, and by what hosts are known.
 
 TLS 1.2 or newer, no renegotiation, no tickets: each connection proves anew who
-it is.  With certificates, a host must show one that an authority of the
-settings has signed for clients; it goes by its subject's common name and its
-alternative names, in lower case.  With pre-shared keys it goes by its key's
-name, and TLS is 1.3; Python has them from 3.13 on.
+it is.  (A session of TLS 1.2 that ended in order can be resumed for five
+minutes, which the library lets nobody forbid; it goes by the certificate that
+it proved, and the allow list is asked again.)
+
+With certificates, a host must show one that an authority of the settings has
+signed for clients; it goes by its subject's common name and its alternative
+names, in lower case.  With pre-shared keys it goes by its key's name, and TLS
+is 1.3; Python has them from 3.13 on.
 
 Files are read once, at start.  A private key or a file of keys that others
 than its owner and group could read is refused.

@@ -292,6 +292,28 @@ def test_renegotiation_and_resumption_are_off(box: Credentials) -> None:
     assert attempt.tls.context.num_tickets == 0
 
 
+def test_who_resumes_a_session_is_still_asked_for_its_name(
+    authority: Authority, box: Credentials, target: MemoryTarget
+) -> None:
+    """TLS 1.2 lets a client do so; it is then whom it has proved to be."""
+    context = authority.host("resumer.example").context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    exports = Exports(PlayedSource(("finance", target)))
+    first = SecureHost(exports, credentials=box, context=context)
+    enter(first)
+    first.tell(request(wire.COMMAND_DISC))
+    first.settle()
+    allow = AllowList([AllowRule(name="other.example")])
+    again = SecureHost(
+        exports, credentials=box, context=context, allow=allow, session_to_resume=first.tls.session
+    )
+    again.start_tls()
+    again.shake_hands()
+    assert again.tls.session_reused
+    ((kind, _),) = again.ask(wire.OPTION_INFO, string("finance") + bytes(2))
+    assert kind == wire.REPLY_ERROR_POLICY
+
+
 def test_a_step_beside_the_loop_holds_the_reading(
     box: Credentials, known: ssl.SSLContext, target: MemoryTarget
 ) -> None:
