@@ -40,6 +40,7 @@ class SecureHost(PlayedHost):
     allow: AllowList = field(default_factory=AllowList)
     offload: Callable[[Callable[[], None]], Completion[None]] = at_once
     split: int = 1 << 30
+    session_to_resume: ssl.SSLSession | None = None
     raw: bytearray = field(default_factory=bytearray)
     refusals: list[str] = field(default_factory=list)
 
@@ -57,7 +58,12 @@ class SecureHost(PlayedHost):
             self.refusals.append,
         )
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = self.context.wrap_bio(self.incoming, self.outgoing, server_hostname=APPLIANCE)
+        self.tls = self.context.wrap_bio(
+            self.incoming,
+            self.outgoing,
+            server_hostname=APPLIANCE,
+            session=self.session_to_resume,
+        )
         self.secure = False
 
     def start_tls(self) -> None:
