@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden
+.PHONY: demo test bench soak fuzz lint golden catalog pictures
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -15,10 +15,17 @@ test:
 bench:
 	$(PYTHON) -m bench
 
-# Simulated power cuts for SECONDS seconds: in all that happens, and then in synchronisations.
+# For SECONDS seconds each: simulated power cuts in all that happens, those in synchronisations,
+# and a real verify beside a real host.
 soak:
 	$(PYTHON) -m tests.soak --seconds $(SECONDS)
 	$(PYTHON) -m tests.soak --seconds $(SECONDS) --scans
+	$(PYTHON) -m tests.false_alarms --seconds $(SECONDS)
+
+# Every face under whatever may come in, SECONDS seconds each; FACES="control" chooses.
+FACES ?= $(shell $(PYTHON) -c 'from tests.fuzz import FACES; print(*FACES)')
+fuzz:
+	for face in $(FACES); do $(PYTHON) -m tests.fuzz $$face --seconds $(SECONDS) || exit 1; done
 
 lint:
 	.venv/bin/ruff format --check .
@@ -30,3 +37,11 @@ lint:
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
 	$(PYTHON) -m tests.golden
+
+# Rewrites the documents' pictures of the front panel; see tests/operators/panel/pictures.py.
+pictures:
+	$(PYTHON) -m tests.operators.panel.pictures
+
+# Writes the journal's catalog anew, from the table of events.
+catalog:
+	$(PYTHON) -m appliance.operators.journal_catalog >firmware_config/journal/ebbtide.catalog

@@ -20,6 +20,9 @@ from appliance.errors import BadSettings
 SOCKET_PATH_MAXIMUM: Final = 107
 """Bytes that the kernel takes as the path of a Unix socket (unix(7))."""
 
+SCRYPT_HASH: Final = r"^(\$scrypt\$[\x21-\x7e]{50,200})?$"
+"""Nothing, or what might be a hash of scrypt."""
+
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -110,15 +113,30 @@ class ConsoleSettings(_Section, frozen=True):
 
     device: str = ""
     baud: Literal[9600, 19200, 38400, 57600, 115200] = 115200
+    password_hash: Annotated[str, msgspec.Meta(pattern=SCRYPT_HASH)] = ""
+    """Empty: the console keeps one itself, which is chosen at its first use."""
+    idle_seconds: Seconds = 600.0
+    """So long without a key logs out."""
 
 
 class PanelSettings(_Section, frozen=True):
     """The front panel on the I2C bus."""
 
     bus: str = ""
-    """A device such as /dev/i2c-1, or "simulated"."""
-    address: Annotated[int, msgspec.Meta(ge=0x08, le=0x77)] = 0x20
-    board: str = "mcp23017"
+    """A device such as /dev/i2c-1, how the name of an I2C adapter begins, or "simulated"; without
+    it, the bus that the board's file names."""
+    address: Annotated[int, msgspec.Meta(ge=0x20, le=0x27)] | None = None
+    """Without it, as the board's file says."""
+    board: str = "lcd-plate"
+    pin_hash: Annotated[str, msgspec.Meta(pattern=SCRYPT_HASH)] = ""
+    """A PIN that is asked for before anything that changes; `cdp-panel --hash-pin` makes it."""
+
+
+class ExporterSettings(_Section, frozen=True):
+    """The exporter of metrics for Prometheus."""
+
+    listen: str = "127.0.0.1:9776"
+    """`ADDRESS:PORT`.  Whoever reaches it reads what there is to read, without a password."""
 
 
 class ProtectionSettings(_Section, frozen=True):
@@ -139,6 +157,7 @@ class Settings(_Section, frozen=True):
     hosts: HostSettings = HostSettings()
     console: ConsoleSettings = ConsoleSettings()
     panel: PanelSettings = PanelSettings()
+    exporter: ExporterSettings = ExporterSettings()
     protection: ProtectionSettings = ProtectionSettings()
 
     @property
@@ -157,6 +176,11 @@ class Settings(_Section, frozen=True):
         """Who may connect over TCP; None: whoever TLS lets in."""
         allow = self.hosts.allow
         return None if allow is None else tuple(_allow_rule(entry) for entry in allow)
+
+    @property
+    def exporter_endpoint(self) -> TcpEndpoint:
+        """Where the exporter serves HTTP."""
+        return _endpoint(self.exporter.listen, anywhere=True)
 
 
 def read_settings(path: Path) -> Settings:
@@ -205,6 +229,10 @@ def _check(settings: Settings) -> None:
         _ = settings.nbd_endpoint
     except ValueError as error:
         raise BadSettings(reason=f"hosts.nbd_tcp: {error}") from error
+    try:
+        _ = settings.exporter_endpoint
+    except ValueError as error:
+        raise BadSettings(reason=f"exporter.listen: {error}") from error
     if disks.source == "directory" and disks.directory is None:
         raise BadSettings(reason='disks.directory: needed with source = "directory"')
     if disks.source == "udev" and disks.directory is not None:
@@ -259,8 +287,9 @@ def _convert(wanted: type, value: object) -> Path:
     return Path(value)
 
 
-def _endpoint(value: str, tls: bool) -> TcpEndpoint:
-    """Raises ValueError unless it is an address and a port; without TLS, a loopback address."""
+def _endpoint(value: str, anywhere: bool) -> TcpEndpoint:
+    """Raises ValueError unless it is an address and a port; a loopback address unless `anywhere`
+    will do."""
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
     if parts is None or int(parts[3]) > 65535:
         raise ValueError(f"'{value}' is not ADDRESS:PORT")
@@ -271,7 +300,7 @@ def _endpoint(value: str, tls: bool) -> TcpEndpoint:
         loopback = ipaddress.ip_address(address).is_loopback
     except ValueError as error:
         raise ValueError(f"'{address}' is not an IP address") from error
-    if not loopback and not tls:
+    if not loopback and not anywhere:
         raise ValueError(f"{address} is not a loopback address; others need [hosts.tls]")
     return TcpEndpoint(address, int(parts[3]))
 

@@ -284,6 +284,156 @@ class UnknownCode(EbbtideError):
     remedy = "codes stand in front of every error (EB…), event (EV…) and finding (EC…)"
 
 
+class OperatorLocked(EbbtideError):
+    """Somebody is in the midst of changing something, at the console, the front panel or with
+    `cdpctl`; until they are done nobody else changes anything, so that what they were shown stays
+    true.  Looking is free.  The lock ends with their dialogue, with their connection, or when they
+    have done nothing for five minutes."""
+
+    code = "EB604"
+    sentence = "{actor} has been changing things since {since}"
+    remedy = "wait until they are done; `cdpctl unlock --force` takes their lock away"
+    exit_code = REFUSED
+
+
+class NoPanel(EbbtideError):
+    """No process of a front panel is connected to the service."""
+
+    code = "EB605"
+    sentence = "no front panel is connected"
+    remedy = "start cdp-panel; its log tells why if it ended"
+
+
+class KeyNotHandled(EbbtideError):
+    """A key was pressed from afar and the panel's process did not say that it has dealt with it.
+    The glass tells whether it did after all."""
+
+    code = "EB606"
+    sentence = "the front panel did not deal with the key {key}: {reason}"
+    remedy = "look at the glass (`cdpctl panel`) before you press again"
+
+
+class LockLost(EbbtideError):
+    """The operator lock of this connection was taken away by somebody, or ended because nothing was
+    asked for.  Things may have changed since, so nothing is done until it is taken again."""
+
+    code = "EB607"
+    sentence = "the operator lock was lost: {reason}"
+    remedy = "begin again, and look at the plan anew"
+    exit_code = REFUSED
+
+
+class PanelReplaced(EbbtideError):
+    """Two processes say that they are the front panel; the newer one is believed."""
+
+    code = "EB608"
+    sentence = "another front panel has connected"
+    remedy = "end one of the two cdp-panel processes"
+    exit_code = REFUSED
+
+
+class NotUnderstood(EbbtideError):
+    """What was typed on the console is no command, or lacks something."""
+
+    code = "EB610"
+    sentence = "not understood: {reason}"
+    remedy = "`help` lists what can be typed, `help COMMAND` tells more, `menu` shows numbers"
+
+
+class LoginRefused(EbbtideError):
+    """The password was not the right one.  After three in a row the console's line is deaf for some
+    seconds, and longer each time."""
+
+    code = "EB611"
+    sentence = "wrong password"
+    remedy = "try again; `cdp-console --set-password` on a shell of the box sets another one"
+    exit_code = REFUSED
+
+
+class LoginLocked(EbbtideError):
+    """Several wrong passwords came in a row on this line of the console.  It takes none for a time,
+    also after a restart; other lines and `cdpctl` work."""
+
+    code = "EB612"
+    sentence = "{failures} wrong passwords in a row: no login here for {seconds} s"
+    remedy = "wait, or use another line"
+    exit_code = REFUSED
+
+
+class NotConfirmed(EbbtideError):
+    """A step that gives something up is done only when the words that the console shows were
+    typed behind the plan, and in time."""
+
+    code = "EB613"
+    sentence = "nothing was done: {reason}"
+    remedy = "begin again, and type the words as they are shown, if that is what you want"
+    exit_code = REFUSED
+
+
+class ConsoleInterrupted(EbbtideError):
+    """^C (or leaving a question) ended what the console was at.  What the service was asked for
+    before takes its course."""
+
+    code = "EB614"
+    sentence = "interrupted: {reason}"
+    remedy = "`job list` shows what runs"
+
+
+class LineGarbled(EbbtideError):
+    """The line had bytes in it that no keyboard sends, or was too long: noise, or the wrong speed.
+    It was not taken for anything."""
+
+    code = "EB615"
+    sentence = "not taken: {reason}"
+    remedy = "type it again; ^U empties a line first"
+
+
+class NotHere(EbbtideError):
+    """The console has no access to disks: what reads disks that no service uses is done by `cdpctl`
+    on a shell of the box."""
+
+    code = "EB616"
+    sentence = "{verb} is not done on the console"
+    remedy = "use `cdpctl` on a shell of the box"
+    exit_code = REFUSED
+
+
+class PasswordUnfit(EbbtideError):
+    """The new password is too short or too long, cannot be typed on every line, or is not to be
+    changed here."""
+
+    code = "EB617"
+    sentence = "the password was not changed: {reason}"
+    remedy = "8 to 128 characters, each a printable one of ASCII"
+    exit_code = REFUSED
+
+
+class LineUnusable(EbbtideError):
+    """The serial line is not there, or does not work as one.  The console tries it again, at first
+    after a second and later each 30 s."""
+
+    code = "EB618"
+    sentence = "serial line {device}: {reason}"
+    remedy = "check the device's name and cable, and that no other program (a getty) has it"
+
+
+class BadBoard(EbbtideError):
+    """The file that says how the front panel is wired does not read as what it must be."""
+
+    code = "EB620"
+    sentence = "front panel board: {reason}"
+    remedy = "mend that file, or name another board in [panel]"
+
+
+class CannotListen(EbbtideError):
+    """A server cannot listen where the settings say: the address is not this machine's, or the port
+    is taken."""
+
+    code = "EB640"
+    sentence = "cannot listen on {endpoint}: {reason}"
+    remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
+
+
 class HostNotAllowed(EbbtideError):
     """The allow list of the settings (`[hosts] allow`) does not give this host, as its address and
     its certificate show it, the export that it asks for.  Whether there is such a volume is not
@@ -314,8 +464,8 @@ class NotAnOperator(ServiceUnreachable):
 
 
 class ServiceBusy(EbbtideError):
-    """The control socket serves a bounded number of connections, so that nobody can starve the
-    volumes through it."""
+    """The control socket serves a bounded number of connections, in all and for each user, so that
+    nobody can starve the volumes, or other users, through it."""
 
     code = "EB902"
     sentence = "cdpd serves {connections} control connections already"

@@ -16,7 +16,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from appliance.events import KINDS, EventKind, FieldValue, Severity
+from appliance.event_floods import WINDOW_SECONDS, After, Floods, Kind
+from appliance.events import KINDS, MORE_OF_THESE, EventKind, FieldValue, Severity
+
+TEXT_MAXIMUM: Final = 1000
+"""Characters of a field; what is longer is cut."""
 
 LOG_LEVELS: Final[dict[Severity, int]] = {
     "info": logging.INFO,
@@ -49,8 +53,9 @@ class EventLog:
     """Keeps events in memory and in `directory`/events.jsonl (and one rotated .1 beside it).
 
     `wall_ns` is the wall clock.  With `offload`, files are written beside the
-    loop, one batch at a time and in order; without, at once.  `keep` bounds
-    the events in memory, `rotate_bytes` each of the two files.
+    loop, one batch at a time and in order; without, at once.  With `after`,
+    floods are counted instead of kept.  `keep` bounds the events in memory,
+    `rotate_bytes` each of the two files, up to the end of a line.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class EventLog:
         directory: Path,
         wall_ns: Callable[[], int],
         offload: Callable[[Callable[[], None]], Finishing] | None = None,
+        after: After | None = None,
         keep: int = 4096,
         rotate_bytes: int = 4 << 20,
     ) -> None:
@@ -65,6 +71,7 @@ class EventLog:
         self._rotated = directory / "events.jsonl.1"
         self._wall_ns = wall_ns
         self._offload = offload
+        self._floods = None if after is None else Floods(after, self._more_of_these)
         self._rotate_bytes = rotate_bytes
         self._events: deque[Event] = deque(maxlen=keep)
         self._unwritten: deque[bytes] = deque(maxlen=keep)
@@ -78,25 +85,36 @@ class EventLog:
         """Record that `code` happened now."""
         kind = KINDS.get(code) or EventKind(code, "error", "something without a name happened", "")
         clean = {
-            name: printable(value) if isinstance(value, str) else value
+            name: _short(printable(value)) if isinstance(value, str) else value
             for name, value in fields.items()
         }
+        volume, actor, disk = (_word(clean.get(name)) for name in ("volume", "actor", "disk"))
+        text = kind.sentence.format_map(_Lenient(clean))
+        # What somebody asked for is kept, so that nobody can hide among many requests.
+        limited = self._floods if actor is None and code != MORE_OF_THESE else None
+        if limited is not None and not limited.keep(Kind(code, volume, disk), text):
+            return
         self._number += 1
-        volume, actor = clean.get("volume"), clean.get("actor")
         event = Event(
             number=self._number,
             time=rfc3339(self._wall_ns()),
             code=code,
             severity=kind.severity,
-            text=kind.sentence.format_map(_Lenient(clean)),
-            volume=None if volume is None else str(volume),
-            actor=None if actor is None else str(actor),
+            text=text,
+            volume=volume,
+            actor=actor,
             fields={name: v for name, v in clean.items() if name not in {"volume", "actor"}},
         )
         self._events.append(event)
         self._unwritten.append(msgspec.json.encode(event) + b"\n")
-        _log.log(LOG_LEVELS[kind.severity], "%s %s", code, event.text)
+        _log.log(LOG_LEVELS[kind.severity], "%s %s", code, event.text, extra={"event": event})
         self._write()
+
+    def _more_of_these(self, kind: Kind, count: int, last: str) -> None:
+        told: dict[str, FieldValue] = {"of": kind.code, "count": count, "last": last}
+        about = {"volume": kind.volume, "disk": kind.disk}
+        told |= {name: value for name, value in about.items() if value is not None}
+        self.emit(MORE_OF_THESE, seconds=WINDOW_SECONDS, **told)
 
     def events(self, volume: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
         """The newest `limit` events with a number above `after`, oldest first; of one volume or
@@ -112,6 +130,8 @@ class EventLog:
     def close(self) -> None:
         """Write what is not written yet, here and now; once nothing is offloaded any more."""
         self._offload = None
+        if self._floods is not None:
+            self._floods.close()
         self._unwritten.extendleft(reversed(self._batch))
         self._writing = False
         self._write()
@@ -134,15 +154,24 @@ class EventLog:
     def _append(self) -> None:
         batch, self._batch = self._batch, []
         try:
-            with self._path.open("ab") as file:
-                if file.tell() and _last_byte(self._path) != b"\n":
-                    batch.insert(0, b"\n")
-                file.writelines(batch)
-                full = file.tell() >= self._rotate_bytes
-            if full:
-                self._path.replace(self._rotated)
+            while batch:
+                batch = self._append_until_full(batch)
         except OSError as error:
             _log.warning("%d events could not be written to %s: %s", len(batch), self._path, error)
+
+    def _append_until_full(self, batch: list[bytes]) -> list[bytes]:
+        """Append lines until the file is full, and rotate it then; the lines that are left."""
+        with self._path.open("ab") as file:
+            size = file.tell()
+            if size and _last_byte(self._path) != b"\n":
+                batch = [b"\n", *batch]
+            written = 0
+            while written < len(batch) and size < self._rotate_bytes:
+                size += file.write(batch[written])
+                written += 1
+        if size >= self._rotate_bytes:
+            self._path.replace(self._rotated)
+        return batch[written:]
 
 
 def rfc3339(ns: int) -> str:
@@ -156,6 +185,14 @@ def printable(text: str) -> str:
     """`text` fit for any terminal: what is not printable shows as `?`.  Labels come from disks,
     names from the network; neither may move a cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TEXT_MAXIMUM else text[:TEXT_MAXIMUM] + "…"
+
+
+def _word(value: FieldValue) -> str | None:
+    return None if value is None else str(value)
 
 
 class _Lenient(dict[str, FieldValue]):

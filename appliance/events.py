@@ -5,8 +5,12 @@ are never reused; the hundreds digit tells what it is about: 1 disks,
 2 volumes, 3 jobs, 4 the kept past, 9 the service.
 """
 
+import uuid
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
+
+MESSAGE_IDS: Final = uuid.UUID("a7526406-31e2-4274-9d0b-629400beecb3")
+"""The namespace of the codes' ids in the journal.  Never changes: people's filters name the ids."""
 
 Severity = Literal["info", "warning", "error"]
 FieldValue = str | int | float | bool | None
@@ -14,12 +18,19 @@ FieldValue = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One thing that can happen.  `sentence` names its fields in braces, `{volume}` among them."""
+    """One thing that can happen.  `sentence` names its fields in braces, `{volume}` among them.
+    What is not merely information has a `remedy`: what to do."""
 
     code: str
     severity: Severity
     sentence: str
     explanation: str
+    remedy: str = ""
+
+
+def message_id(code: str) -> uuid.UUID:
+    """The id of a code's events in the systemd journal."""
+    return uuid.uuid5(MESSAGE_IDS, code)
 
 
 DISK_ARRIVED: Final = "EV101"
@@ -30,6 +41,7 @@ DISK_REFUSED: Final = "EV105"
 READ_REPAIRED: Final = "EV106"
 READ_LOST: Final = "EV107"
 DISK_WIPED: Final = "EV108"
+DISK_FAILING: Final = "EV109"
 VOLUME_ONLINE: Final = "EV201"
 SECONDARY_LOST: Final = "EV202"
 VOLUME_OFFLINE: Final = "EV203"
@@ -60,11 +72,19 @@ HISTORY_DAMAGED: Final = "EV409"
 SNAPSHOT_DROPPED: Final = "EV410"
 SUSPECTS: Final = "EV411"
 DIFFERENCES: Final = "EV412"
+MORE_OF_THESE: Final = "EV940"
 HOST_REFUSED: Final = "EV930"
 HOSTS_REFUSED: Final = "EV931"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
+LOCK_TAKEN_AWAY: Final = "EV904"
+LOCK_EXPIRED: Final = "EV905"
+PANEL_WORKED: Final = "EV906"
+LOGGED_IN: Final = "EV910"
+LOGGED_OUT: Final = "EV911"
+WRONG_PASSWORD: Final = "EV912"
+PASSWORD_CHANGED: Final = "EV913"
 
 KINDS: Final[dict[str, EventKind]] = {
     kind.code: kind
@@ -80,13 +100,15 @@ KINDS: Final[dict[str, EventKind]] = {
             "warning",
             "disk {disk} is gone",
             "A disk was disconnected.  If a volume used it, an event of that volume follows.",
+            "connect it again; nothing is needed if it was taken out on purpose",
         ),
         EventKind(
             DISK_FAILED,
             "error",
             "disk {disk} failed: {reason}",
             "The disk answered a request with an error.  Its volume serves hosts from the other"
-            " disk as far as that is truthful; check cables and the disk's health.",
+            " disk as far as that is truthful.",
+            "check cables and the disk's health; it is taken back into service when it answers",
         ),
         EventKind(
             DISK_FENCED,
@@ -94,6 +116,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "disk {disk} did not answer for {seconds} s and was taken out of service",
             "A request passed its deadline.  Nothing more is asked of the disk; once it has"
             " answered everything it is opened anew and brought back from what it carries.",
+            "check cables, power and the disk's health; replace it if it happens again",
         ),
         EventKind(
             DISK_REFUSED,
@@ -101,6 +124,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "disk {disk} is not used: {reason}",
             "The disk carries marks of Ebbtide, but is not the one that its volume expects: a"
             " stale twin, or one that went its own way.  Nothing is guessed; a person chooses.",
+            "`cdpctl disks` tells why; connect the disk that belongs here, or take a copy away",
         ),
         EventKind(
             DISK_WIPED,
@@ -108,6 +132,14 @@ KINDS: Final[dict[str, EventKind]] = {
             "disk {disk} was wiped; it carried {what}",
             "A person gave the word, `--wipe` with the disk's id, to make it a secondary.  What it"
             " carried is destroyed.",
+            "nothing, if it was meant; `cdpctl events` shows who asked for it",
+        ),
+        EventKind(
+            DISK_FAILING,
+            "error",
+            "disk {disk} says that it is failing: {reason}",
+            "The disk's own diagnosis (SMART), as smartctl reads it.  It still serves.",
+            "replace it before it does no more",
         ),
         EventKind(
             READ_REPAIRED,
@@ -116,6 +148,7 @@ KINDS: Final[dict[str, EventKind]] = {
             " repaired from the secondary",
             "A sector of the primary was unreadable where both disks were known to agree.  The"
             " host got its data from the secondary, and the sector was written again.",
+            "nothing now; watch the disk's health, and replace it if this goes on",
         ),
         EventKind(
             READ_LOST,
@@ -123,6 +156,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "{volume}: {length} bytes at {offset} could not be read",
             "A sector of the primary is unreadable and the secondary does not hold it for sure,"
             " so the host got an I/O error.  Writing the sector heals it; a restore may, too.",
+            "have the host write the sector anew, or restore; then replace the disk",
         ),
         EventKind(
             VOLUME_ONLINE,
@@ -136,6 +170,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "volume {volume} goes on without its secondary: {reason}",
             "Hosts are served from the primary.  Regions they write are tracked, so that a short"
             " synchronisation suffices later; moments from now on cannot be restored.",
+            "connect the secondary again; a resync starts by itself",
         ),
         EventKind(
             SECONDARY_SLOW,
@@ -145,6 +180,7 @@ KINDS: Final[dict[str, EventKind]] = {
             " they have filled that faster than it is written.  They go on, and writes are only"
             " tracked; the secondary is brought back after a while.  A faster secondary helps, and"
             " so does `ack=both`, under which hosts are never faster than it.",
+            "use a faster secondary, or `cdpctl set VOLUME ack=both`",
         ),
         EventKind(
             SECONDARY_STALE,
@@ -154,12 +190,14 @@ KINDS: Final[dict[str, EventKind]] = {
             "The disk is an old copy of the secondary, or it lost what it had confirmed.  Points up"
             " to its last write are its own; what the primary has counts from then on, and the"
             " whole of it is compared.",
+            "wait for the end of the comparison; check where the disk has been, and its cache",
         ),
         EventKind(
             VOLUME_OFFLINE,
             "warning",
             "volume {volume} is offline: {reason}",
             "Hosts cannot use the volume until what is missing comes back.",
+            "connect the primary; `cdpctl disks` tells what is not used, and why",
         ),
         EventKind(
             VOLUME_PROTECTED,
@@ -172,7 +210,8 @@ KINDS: Final[dict[str, EventKind]] = {
             "error",
             "volume {volume}: the primary failed a request: {reason}",
             "The primary did not take a write or a flush.  The host was told, and the regions are"
-            " synchronised anew; check cables and the disk's health.",
+            " synchronised anew.",
+            "check cables and the disk's health; hosts doubt what they have not flushed",
         ),
         EventKind(
             VOLUME_CREATED,
@@ -193,6 +232,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "Blocks of the primary differ from what was last written to them here: the disk was"
             " used without Ebbtide, or one of the two is a copy that went its own way.  What the"
             " primary holds counts; the whole of it is compared with the secondary.",
+            "check that this is the right disk; then wait for the end of the comparison",
         ),
         EventKind(
             HISTORY_SMALL,
@@ -200,6 +240,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "volume {volume}: the history is smaller than the volume",
             "Overwriting the whole volume would push out every earlier point.  A larger secondary"
             " gives a longer window.",
+            "use a larger secondary: `release`, and `protect` anew",
         ),
         EventKind(
             RESTORE_OWED,
@@ -209,6 +250,7 @@ KINDS: Final[dict[str, EventKind]] = {
             " served.  The restore goes on by itself when the secondary is back.  To have another"
             " moment instead, restore that; to take the volume as it is, half restored, give the"
             " restore up: `cdpctl give-up VOLUME --yes`.",
+            "connect the secondary; or `cdpctl give-up VOLUME --yes`",
         ),
         EventKind(
             VOLUME_RECOVERED,
@@ -286,6 +328,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "warning",
             "{volume}: no moment from write {from_write} to {to_write} can be restored: {reason}",
             "There is a hole in the kept past.  Moments before and after it are not touched.",
+            "nothing; choose a point before or after it",
         ),
         EventKind(
             VIEW_OPENED,
@@ -307,6 +350,8 @@ KINDS: Final[dict[str, EventKind]] = {
             " before it are as good as ever.  What can be taken from the primary is; moments that"
             " only the lost piece could tell become a gap or answer with an error, and never with"
             " wrong data.",
+            "wait for `protected`, and restore what is needed from before it; replace the disk if"
+            " it happens again",
         ),
         EventKind(
             SNAPSHOT_DROPPED,
@@ -315,6 +360,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "History was full, or damaged, and the moment cannot be kept any longer.  A pinned"
             " snapshot goes only when nothing older than it is left to give up.  A larger secondary"
             " keeps more.",
+            "use a larger secondary, or copy moments that must last out of a view",
         ),
         EventKind(
             SUSPECTS,
@@ -324,6 +370,7 @@ KINDS: Final[dict[str, EventKind]] = {
             " explains it.  Points that answer with these blocks are refused as restore points"
             " unless forced; the timeline shows their delta maps.  `sync --full` makes the newest"
             " point right again; older ones stay suspect.",
+            "look after the secondary's cables and health; `cdpctl sync VOLUME --full`",
         ),
         EventKind(
             DIFFERENCES,
@@ -331,6 +378,16 @@ KINDS: Final[dict[str, EventKind]] = {
             "{volume}: {kind} found {different} bytes different and copied {copied}",
             "A scan compared both disks.  What differs was changed behind the appliance's back:"
             " a failing disk, or a writer that should not be.  The primary counts as right.",
+            "look after the secondary: cables, health, who has access to it",
+        ),
+        EventKind(
+            MORE_OF_THESE,
+            "warning",
+            "{of} happened {count} more times within {seconds} s, the last: {last}",
+            "So many of one kind came at once that they were counted instead of kept one by one."
+            "  What somebody asked for is never left out.",
+            "`cdpctl explain` tells of the code that is named; the cause is the same for all of"
+            " them",
         ),
         EventKind(
             HOST_REFUSED,
@@ -338,6 +395,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "host {host} was refused: {reason}",
             "An NBD connection was not let in: it is not on the allow list, showed no certificate"
             " that counts, or too many were there.  At most a few of these are told a minute.",
+            "see docs/operations.md if it is yours; if not, see who can reach the box's network",
         ),
         EventKind(
             HOSTS_REFUSED,
@@ -345,6 +403,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "{count} more refusals of hosts within a minute",
             "The refusals that were not told one by one.  Many of them are a host with wrong"
             " settings, or somebody who tries.",
+            "`cdpctl explain EV930` tells of the single ones",
         ),
         EventKind(
             SERVICE_STARTED,
@@ -362,7 +421,59 @@ KINDS: Final[dict[str, EventKind]] = {
             REQUESTED,
             "info",
             "{actor} asked for: {request}",
-            "Somebody gave a command that changes something; what came of it follows.",
+            "Somebody gave a command that changes something; what came of it follows.  Behind the"
+            " user's name stands the face of the box that was used; none for `cdpctl`.",
+        ),
+        EventKind(
+            LOCK_TAKEN_AWAY,
+            "warning",
+            "{actor} took the operator lock away from {holder}",
+            "Somebody was in the midst of a change, and `cdpctl unlock --force` ended their lock."
+            "  What they were about to confirm is not done.",
+            "nothing, if it was agreed; `cdpctl events` shows what was asked for since",
+        ),
+        EventKind(
+            LOCK_EXPIRED,
+            "info",
+            "{actor} asked for nothing in {seconds} s and lost the operator lock",
+            "A dialogue that changes something was left open.  What was about to be confirmed is"
+            " not done.",
+        ),
+        EventKind(
+            PANEL_WORKED,
+            "info",
+            "{actor} works the front panel from afar",
+            "Keys were pressed with `cdpctl panel --press`; what the panel asked for from then on"
+            " may be theirs.  Told at the first key of a sitting.",
+        ),
+        EventKind(
+            LOGGED_IN,
+            "info",
+            "{actor} logged in",
+            "Somebody gave the password at a console of the box.  Which line it was stands behind"
+            " `at`.",
+        ),
+        EventKind(
+            LOGGED_OUT,
+            "info",
+            "{actor} logged out",
+            "By their own word, since nobody typed anything for a while, or since the line went.",
+        ),
+        EventKind(
+            WRONG_PASSWORD,
+            "warning",
+            "wrong password at {actor}, {failures} in a row",
+            "A login at a console of the box failed.  From the third in a row on, that line takes"
+            " none for a while, longer each time.",
+            "if nobody of yours was at the console then, see who can reach that line",
+        ),
+        EventKind(
+            PASSWORD_CHANGED,
+            "warning",
+            "{actor} changed the password of the console",
+            "It holds for every line of the box at once.  It is also told when the password is"
+            " chosen at the first use.",
+            "if nobody of yours did, set another with `cdp-console --set-password` on a shell",
         ),
     )
 }

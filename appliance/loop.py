@@ -36,6 +36,7 @@ Action = Callable[[], None]
 OFFLOAD_THREADS = 4
 SPIN_SECONDS = 50e-6
 SPIN_RARELY = 63
+SWEEP_LEAST = 64
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _WRITABLE = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 
@@ -63,6 +64,8 @@ class Loop:
         self._posts: deque[Action] = deque()
         self._timers: list[tuple[float, int, LoopTimer]] = []
         self._timer_order = itertools.count()
+        self._sweep_at = SWEEP_LEAST
+        """So many timers, and the cancelled ones are thrown out."""
         self._foreign: deque[Action] = deque()
         """Actions from other threads; appending and popping are atomic."""
         self._threads = ThreadPoolExecutor(OFFLOAD_THREADS, thread_name_prefix="offload")
@@ -120,6 +123,11 @@ class Loop:
 
     def after(self, seconds: float, action: Action) -> LoopTimer:
         """Run `action` once, that much later."""
+        if len(self._timers) >= self._sweep_at:
+            # Whoever sets a long timer anew at every request must not fill the memory with the old.
+            self._timers[:] = [entry for entry in self._timers if entry[2].action is not None]
+            heapq.heapify(self._timers)
+            self._sweep_at = max(SWEEP_LEAST, 2 * len(self._timers))
         timer = LoopTimer(action)
         due = time.monotonic() + seconds
         heapq.heappush(self._timers, (due, next(self._timer_order), timer))

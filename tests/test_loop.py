@@ -64,6 +64,30 @@ def test_a_timer_may_cancel_one_that_is_due_in_the_same_turn(loop: Loop) -> None
     assert order == ["third"]
 
 
+def test_cancelled_timers_take_no_memory_until_they_are_due(loop: Loop) -> None:
+    kept = [loop.after(3600, lambda: None) for _ in range(100)]
+    timer = loop.after(300, lambda: None)
+    for _ in range(10_000):  # as one who sets a time limit anew at every request
+        timer.cancel()
+        timer = loop.after(300, lambda: None)
+    assert len(loop._timers) < 500
+    assert all(entry.action is not None for entry in kept)
+
+
+def test_a_sweep_amid_the_timers_of_a_turn_loses_none(loop: Loop) -> None:
+    order: list[int] = []
+
+    def run(number: int) -> None:
+        order.append(number)
+        for _ in range(50):
+            loop.after(3600, lambda: None).cancel()
+
+    for number in range(50):
+        loop.after(0, partial(run, number))
+    loop.turn()
+    assert order == list(range(50))
+
+
 def test_a_timer_does_not_wait_for_descriptors_nor_a_post_for_a_timer(loop: Loop) -> None:
     order: list[str] = []
     loop.after(0.01, lambda: order.append("timer"))

@@ -15,15 +15,17 @@ import click
 import msgspec
 
 from appliance import __version__
-from appliance.cli import offline, screens
-from appliance.cli.commands import add_verbs
+from appliance.cli import offline
 from appliance.cli.progress import JobProgress
 from appliance.cli.tables import errors, output
 from appliance.errors import EbbtideError
 from appliance.operators.answers import SCHEMA, ErrorAnswer
+from appliance.operators.commands import add_verbs
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.explanations import explain
-from appliance.operators.verbs import Value, Verb
+from appliance.operators.parameters import Value
+from appliance.operators.text import screens
+from appliance.operators.verbs import VERBS, Verb
 
 DEFAULT_SOCKET: Final = "/run/ebbtide/control.sock"
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -130,7 +132,7 @@ def _make_command() -> click.Group:
         help="Look at volumes that Ebbtide protects, and put them back to any moment.",
         epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 refused or needs --yes.",
     )
-    add_verbs(group, run, _json_option)
+    add_verbs(group, VERBS.values(), run, _json_option)
     return click.version_option(__version__, prog_name="cdpctl")(group)
 
 

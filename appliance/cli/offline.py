@@ -14,12 +14,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from appliance.cli import screens
 from appliance.cli.tables import output
 from appliance.errors import FAILED
 from appliance.operators.answers import FindingDescription, StructureDescription
 from appliance.operators.offline import check_disks, dump_disk
-from appliance.operators.verbs import Value
+from appliance.operators.parameters import Value
+from appliance.operators.text import screens
 
 
 def run(verb: str, arguments: Mapping[str, Value], as_json: bool) -> int:

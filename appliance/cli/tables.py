@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.event_log import printable
+from appliance.operators.text.tables import plain_table
 
 PLAIN_WIDTH = 80
 
 
-class Screen:
-    """Lines and tables on a stream.  What is written is never taken for markup or control."""
+class Terminal:
+    """The `Screen` on a stream.  What is written is never taken for markup or control."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False)
@@ -58,22 +59,9 @@ class Screen:
         self._console.print(table)
 
 
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The table as lines, two spaces between columns."""
-    table = [[column.removeprefix(">").upper() for column in columns], *map(list, rows)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column.startswith(">") else cell.ljust(width)
-            for cell, width, column in zip(row, widths, columns, strict=True)
-        ).rstrip()
-        for row in table
-    ]
+def output() -> Terminal:
+    return Terminal(sys.stdout)
 
 
-def output() -> Screen:
-    return Screen(sys.stdout)
-
-
-def errors() -> Screen:
-    return Screen(sys.stderr)
+def errors() -> Terminal:
+    return Terminal(sys.stderr)

@@ -42,6 +42,7 @@ DEADLINE: Final = 30.0
 LARGEST_PIECE: Final = 1 << 20
 LARGEST_LANE_PIECE: Final = 64 << 20
 """Zeroing is cheap or slow; in either case a piece of this size stays far from the deadline."""
+RECENT_SECONDS: Final = 60.0
 LANES: Final = 2
 LANES_IF_BUFFERED: Final = 8
 
@@ -135,12 +136,26 @@ class RawDisk:
         self._waiting_for_lane: deque[Piece] = deque()
         self._watch: Timer | None = None
         self._fence_errno = 0
+        self._fault: tuple[float, str] | None = None
+        """When (monotonic seconds) it last answered with an error, and with which."""
         self._closing = False
         self._loop.register(self._eventfd, self._on_lane_results)
 
     @property
     def fenced(self) -> bool:
         return self._fence_errno != 0
+
+    @property
+    def silent(self) -> bool:
+        """Was it fenced because it did not answer before its deadline?"""
+        return self._fence_errno == errno.ETIMEDOUT
+
+    @property
+    def fault(self) -> str:
+        """In words, the error that it answered with not long ago; nothing if there was none."""
+        if self._fault is None or time.monotonic() - self._fault[0] > RECENT_SECONDS:
+            return ""
+        return self._fault[1]
 
     @property
     def outstanding(self) -> int:
@@ -262,6 +277,8 @@ class RawDisk:
         if result < 0:
             number = errno.ENODEV if self._device.was_pulled() else -result
             error = _error(number)
+            if number not in _GONE:
+                self._fault = time.monotonic(), os.strerror(number)
         if transfer is not None:
             transfer.remaining -= 1
             transfer.error = transfer.error or error

@@ -19,19 +19,25 @@ from appliance.errors import (
     NeedsConsent,
     RestoreBegun,
     SnapshotNotFound,
+    VolumeNotFound,
 )
 from appliance.events import (
+    LOGGED_IN,
+    LOGGED_OUT,
+    PASSWORD_CHANGED,
     REQUESTED,
     SNAPSHOT_DELETED,
     SNAPSHOT_PINNED,
     SNAPSHOT_TAKEN,
     SNAPSHOT_UNPINNED,
+    WRONG_PASSWORD,
 )
 from appliance.operators import answers
 from appliance.operators import descriptions as describe
 from appliance.operators.explanations import explain
-from appliance.operators.interfaces import Appliance, Timers, Volume
-from appliance.operators.requests import Request, follow
+from appliance.operators.interfaces import Volume
+from appliance.operators.operator_lock import Operator
+from appliance.operators.requests import Desk, Request, follow
 from appliance.operators.verbs import VERBS, command_line
 
 PART: Final = 200
@@ -45,35 +51,43 @@ SNAPSHOT_EVENTS: Final = {
     "unpinned": SNAPSHOT_UNPINNED,
 }
 
+NOTE_EVENTS: Final = {
+    "login": LOGGED_IN,
+    "logout": LOGGED_OUT,
+    "wrong password": WRONG_PASSWORD,
+    "password changed": PASSWORD_CHANGED,
+}
+
 Answer = answers.Answer | Iterator[answers.Answer]
 
 
 async def perform(
-    appliance: Appliance,
-    timers: Timers,
-    actor: str,
+    desk: Desk,
+    operator: Operator,
     verb_name: str,
     arguments: Mapping[str, object],
     report: Callable[[answers.JobDescription], None],
 ) -> Answer:
     """Check a request, write down who asked if it changes something, and do it.
 
-    Raises an EbbtideError; BadRequest if the verb or an argument is wrong.
+    Raises an EbbtideError; BadRequest if the verb or an argument is wrong,
+    OperatorLocked or LockLost if `operator` may not change anything now.
     """
     verb = VERBS.get(verb_name)
     if verb is None or verb.offline:
         raise BadRequest(reason="there is no such verb")
     checked = verb.check(arguments)
-    request = Request(appliance, timers, actor, checked, report)
-    if verb.changes and not checked.get("plan"):
-        volume = checked.get("volume")
-        appliance.emit(
-            REQUESTED,
-            actor=actor,
-            volume=volume if isinstance(volume, str) else None,
-            request=command_line(verb, checked),
-        )
-    return await ACTIONS[verb_name](request)
+    changes = verb.is_change(checked)
+    with desk.lock.serving(operator, changes) as change:
+        if changes:
+            volume = checked.get("volume")
+            desk.appliance.emit(
+                REQUESTED,
+                actor=operator.actor,
+                volume=volume if isinstance(volume, str) else None,
+                request=command_line(verb, checked),
+            )
+        return await ACTIONS[verb_name](Request(desk, operator, change, checked, report))
 
 
 async def disks(request: Request) -> Answer:
@@ -110,11 +124,20 @@ async def release(request: Request) -> Answer:
 
 
 async def status(request: Request) -> Answer:
-    if request.optional_text("volume") is None:
-        shown = [request.appliance.volumes[name] for name in sorted(request.appliance.volumes)]
-    else:
-        shown = [request.volume()]
-    return answers.StatusAnswer(volumes=[describe.describe_volume(volume) for volume in shown])
+    appliance, wanted = request.appliance, request.optional_text("volume")
+    shown = [
+        describe.describe_volume(volume, appliance.disk_alerts(name))
+        for name, volume in appliance.volumes.items()
+    ]
+    shown += map(describe.describe_absent, appliance.absent_volumes())
+    if wanted is not None:
+        shown = [volume for volume in shown if volume.name == wanted]
+        if not shown:
+            raise VolumeNotFound(volume=wanted)
+    return answers.StatusAnswer(
+        volumes=sorted(shown, key=lambda volume: volume.name),
+        operator=describe.describe_lock(request.desk.lock),
+    )
 
 
 async def timeline(request: Request) -> Answer:
@@ -242,9 +265,7 @@ async def view_drop(request: Request) -> Answer:
 
 async def set_policies(request: Request) -> Answer:
     volume = request.volume()
-    settings = request.arguments["settings"]
-    assert isinstance(settings, list)
-    wanted = dict(setting.split("=", 1) for setting in settings)
+    wanted = dict(setting.split("=", 1) for setting in request.texts("settings"))
     await request.appliance.set_policies(volume.name, wanted)
     return answers.SettingsAnswer(volume=volume.name, settings=wanted)
 
@@ -276,19 +297,51 @@ async def job_pause(request: Request) -> Answer:
 
 
 async def events(request: Request) -> Answer:
-    return answers.EventsAnswer(
-        events=list(
-            request.appliance.events(
-                request.optional_text("volume"),
-                request.whole("after"),
-                request.whole("limit", EVENTS_SHOWN),
-            )
-        )
+    found = request.appliance.events(
+        request.optional_text("volume"),
+        request.whole("after"),
+        request.whole("limit", EVENTS_SHOWN),
+    )
+    return (
+        answers.EventsAnswer(events=list(found[start : start + PART]))
+        for start in range(0, max(len(found), 1), PART)
     )
 
 
 async def explain_code(request: Request) -> Answer:
     return explain(request.text("code"))
+
+
+async def lock(request: Request) -> Answer:
+    request.desk.lock.take(request.operator)
+    return answers.LockAnswer(operator=describe.describe_lock(request.desk.lock))
+
+
+async def unlock(request: Request) -> Answer:
+    request.desk.lock.give(request.operator, request.switch("force"))
+    return answers.LockAnswer(operator=None)
+
+
+async def note(request: Request) -> Answer:
+    request.appliance.emit(
+        NOTE_EVENTS[request.text("what")], actor=request.actor, failures=request.whole("failures")
+    )
+    return answers.NotedAnswer()
+
+
+async def panel(request: Request) -> Answer:
+    key, hold = request.optional_text("press"), request.seconds("hold")
+    if key is not None:
+        return await request.desk.panel.press(request.operator, key, hold)
+    if hold:
+        raise BadRequest(reason="--hold says for how long to --press a key")
+    return request.desk.panel.glass()
+
+
+async def panel_exchange(request: Request) -> Answer:
+    glass = answers.GlassAnswer(lines=request.texts("lines"), backlight=request.text("backlight"))
+    keys = await request.desk.panel.exchange(request.operator, glass, request.whole("handled"))
+    return answers.KeysAnswer(keys=keys)
 
 
 def _jobs(request: Request) -> list[tuple[Volume, Job]]:
@@ -329,4 +382,9 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "job pause": job_pause,
     "events": events,
     "explain": explain_code,
+    "note": note,
+    "panel": panel,
+    "panel exchange": panel_exchange,
+    "lock": lock,
+    "unlock": unlock,
 }

@@ -45,6 +45,8 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class DiskAnswer(msgspec.Struct, frozen=True):
+    """`health` is good, failing or unknown; `health_reason` may be empty; `temperature` in °C."""
+
     id: str
     node: str
     serial: str
@@ -57,6 +59,9 @@ class DiskAnswer(msgspec.Struct, frozen=True):
     role: str
     volume: str | None
     state: str
+    health: str
+    health_reason: str
+    temperature: int | None
 
 
 class DisksAnswer(Answer, frozen=True):
@@ -115,13 +120,48 @@ class VolumeAnswer(msgspec.Struct, frozen=True):
     dirty_bytes: int
     window: WindowAnswer | None
     history: HistoryAnswer
+    gaps: int
+    suspect_maps: int
     job: JobDescription | None
     last_job: JobDescription | None
     alerts: list[AlertAnswer]
 
 
+class OperatorAnswer(msgspec.Struct, frozen=True):
+    """Who holds the operator lock."""
+
+    actor: str
+    since: str
+
+
 class StatusAnswer(Answer, frozen=True):
     volumes: list[VolumeAnswer]
+    operator: OperatorAnswer | None
+
+
+class LockAnswer(Answer, frozen=True):
+    """How the operator lock is now."""
+
+    operator: OperatorAnswer | None
+
+
+class GlassAnswer(Answer, frozen=True):
+    """What the front panel shows: two lines of 16 characters."""
+
+    lines: list[str]
+    backlight: str
+
+
+class KeyDescription(msgspec.Struct, frozen=True):
+    """A key to press on the front panel; numbers grow."""
+
+    number: int
+    key: str
+    hold: float
+
+
+class KeysAnswer(Answer, frozen=True):
+    keys: list[KeyDescription]
 
 
 class MapAnswer(msgspec.Struct, frozen=True):
@@ -220,6 +260,10 @@ class DroppedAnswer(Answer, frozen=True):
 class SettingsAnswer(Answer, frozen=True):
     volume: str
     settings: dict[str, str]
+
+
+class NotedAnswer(Answer, frozen=True):
+    """It stands in the event log."""
 
 
 class JobAnswer(Answer, frozen=True):

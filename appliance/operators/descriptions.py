@@ -3,6 +3,8 @@
 Strings that came from disks or hosts lose whatever is not printable on the way.
 """
 
+from collections.abc import Sequence
+
 from appliance.cdp.jobs import Job
 from appliance.cdp.points import Gap, MapSummary, Snapshot, Window
 from appliance.event_log import printable, rfc3339
@@ -15,6 +17,7 @@ from appliance.operators.answers import (
     JobDescription,
     LabelAnswer,
     MapAnswer,
+    OperatorAnswer,
     PlanAnswer,
     SnapshotDescription,
     ViewDescription,
@@ -22,12 +25,14 @@ from appliance.operators.answers import (
     WindowAnswer,
 )
 from appliance.operators.interfaces import (
+    AbsentVolume,
     AttachedDisk,
     LabelledDisk,
     RestorePlan,
     View,
     Volume,
 )
+from appliance.operators.operator_lock import OperatorLock
 
 
 def describe_disk(disk: AttachedDisk) -> DiskAnswer:
@@ -44,10 +49,14 @@ def describe_disk(disk: AttachedDisk) -> DiskAnswer:
         role=disk.role,
         volume=disk.volume,
         state=printable(disk.state),
+        health=disk.health.verdict,
+        health_reason=printable(disk.health.reason),
+        temperature=disk.health.temperature,
     )
 
 
-def describe_volume(volume: Volume) -> VolumeAnswer:
+def describe_volume(volume: Volume, alerts: Sequence[tuple[str, str]]) -> VolumeAnswer:
+    """`alerts` are of its disks; its own come first."""
     capacity, used = volume.history_bytes()
     return VolumeAnswer(
         name=volume.name,
@@ -62,10 +71,40 @@ def describe_volume(volume: Volume) -> VolumeAnswer:
         dirty_bytes=volume.dirty_bytes,
         window=describe_window(volume.window()),
         history=HistoryAnswer(capacity, used),
+        gaps=len(volume.gaps()),
+        suspect_maps=sum(delta_map.suspect for delta_map in volume.maps()),
         job=None if volume.job is None else describe_job(volume.job),
         last_job=None if volume.last_job is None else describe_job(volume.last_job),
-        alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts()],
+        alerts=[AlertAnswer(code, printable(text)) for code, text in (*volume.alerts(), *alerts)],
     )
+
+
+def describe_absent(volume: AbsentVolume) -> VolumeAnswer:
+    return VolumeAnswer(
+        name=printable(volume.name),
+        state="offline",
+        service="offline",
+        protection="none",
+        size=volume.size,
+        write_number=0,
+        primary=_label(volume.primary),
+        secondary=_label(volume.secondary),
+        dirty_regions=0,
+        dirty_bytes=0,
+        window=None,
+        history=HistoryAnswer(0, 0),
+        gaps=0,
+        suspect_maps=0,
+        job=None,
+        last_job=None,
+        alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts],
+    )
+
+
+def describe_lock(lock: OperatorLock) -> OperatorAnswer | None:
+    if lock.holder is None:
+        return None
+    return OperatorAnswer(lock.holder.actor, rfc3339(lock.since_ns))
 
 
 def describe_window(window: Window | None) -> WindowAnswer | None:

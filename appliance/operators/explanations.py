@@ -1,6 +1,8 @@
 """What codes mean.  Works without the service."""
 
+import difflib
 import inspect
+from typing import Final
 
 from appliance.cdp.check.findings import KINDS as FINDINGS
 from appliance.errors import REFUSED, UnknownCode, every_error
@@ -8,10 +10,14 @@ from appliance.event_log import printable
 from appliance.events import KINDS
 from appliance.operators.answers import ExplanationAnswer
 
+WORTH_GUESSING: Final = 8
+"""Characters: whatever is longer was no code, and comparing it costs the caller's time."""
+
 
 def explain(code: str) -> ExplanationAnswer:
-    """The meaning of the code of an error, event or finding, in either case; raises UnknownCode."""
-    wanted = code.strip().upper()
+    """The meaning of the code of an error, event or finding, in either case; raises UnknownCode,
+    with what may have been meant."""
+    wanted = "".join(filter(str.isalnum, code)).upper()
     kind = KINDS.get(wanted)
     if kind is not None:
         return ExplanationAnswer(
@@ -20,7 +26,7 @@ def explain(code: str) -> ExplanationAnswer:
             severity=kind.severity,
             sentence=kind.sentence,
             explanation=kind.explanation,
-            remedy=None,
+            remedy=kind.remedy or None,
         )
     finding = FINDINGS.get(wanted)
     if finding is not None:
@@ -34,7 +40,7 @@ def explain(code: str) -> ExplanationAnswer:
         )
     error = every_error().get(wanted)
     if error is None:
-        raise UnknownCode(name=printable(code))
+        raise UnknownCode(_guess(wanted), name=printable(code))
     return ExplanationAnswer(
         code=error.code,
         is_event=False,
@@ -43,3 +49,12 @@ def explain(code: str) -> ExplanationAnswer:
         explanation=" ".join(inspect.getdoc(error).split()),  # type: ignore[union-attr]  # a test holds that each has one
         remedy=error.remedy,
     )
+
+
+def _guess(wanted: str) -> str | None:
+    """What to do about a code that there is not, if it looks like some that there are."""
+    codes = sorted([*every_error(), *KINDS, *FINDINGS])
+    near = [code for code in codes if code[2:] == wanted.lstrip("EBVC")]
+    if not near and len(wanted) <= WORTH_GUESSING:
+        near = sorted(difflib.get_close_matches(wanted, codes, n=3))
+    return f"perhaps {' or '.join(near)}" if near else None

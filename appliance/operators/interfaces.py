@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from appliance.cdp.interfaces import DiskIdentity, Timer
 from appliance.cdp.jobs import Job
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
+from appliance.drivers.smart import NOT_ASKED, Health
 from appliance.event_log import Event
 from appliance.events import Emit
 
@@ -29,6 +30,25 @@ class AttachedDisk:
     role: str
     volume: str | None
     state: str
+    health: Health = NOT_ASKED
+
+
+class LabelledDisk(Protocol):
+    """A disk, as far as its label goes."""
+
+    @property
+    def identity(self) -> DiskIdentity: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentVolume:
+    """A volume of which a disk is here, and which is not in service; `alerts` says why."""
+
+    name: str
+    size: int
+    primary: LabelledDisk | None
+    secondary: LabelledDisk | None
+    alerts: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +71,6 @@ class RestorePlan(Protocol):
     def bytes(self) -> int: ...
     @property
     def disconnects_hosts(self) -> bool: ...
-
-
-class LabelledDisk(Protocol):
-    """A disk, as far as its label goes."""
-
-    @property
-    def identity(self) -> DiskIdentity: ...
 
 
 class Word(Protocol):
@@ -131,6 +144,14 @@ class Appliance(Protocol):
     def emit(self) -> Emit: ...
     @property
     def volumes(self) -> Mapping[str, Volume]: ...
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        """Those of the attached disks that are not in `volumes`."""
+        ...
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        """What a person should know of the volume's disks: an event's code, and a sentence."""
+        ...
+
     def disks(self) -> Sequence[AttachedDisk]: ...
     def protect(
         self, name: str, primary_id: str, secondary_id: str, *, consent: bool, wipe: str | None
@@ -160,7 +181,7 @@ class Appliance(Protocol):
         ...
 
     def set_policies(self, name: str, wanted: Mapping[str, str]) -> Awaitable[None]:
-        """`ack` and `throttle`, as `verbs.SETTINGS` tells; over when they are durable.
+        """`ack` and `throttle`, as `parameters.SETTINGS` tells; over when they are durable.
 
         Raises BadRequest for a ceiling below its floor.
         """

@@ -1,53 +1,25 @@
 """The one table of verbs.
 
-`cdpctl`'s commands and their help, the checks of the control socket, and later
-the console's menu are all made from it: what is not here cannot be asked for.
+`cdpctl`'s commands and their help, the checks of the control socket, and the
+console's menu are all made from it: what is not here cannot be asked for.
 A parameter that is a `flag` is given by name (`--to`), others by position.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from appliance.errors import BadRequest
+from appliance.operators.parameters import BACKLIGHTS, KEYS, NOTES, Parameter, Value
 
-ParameterType = Literal["name", "text", "whole", "switch", "assignments", "disks"]
-Value = str | int | bool | list[str] | None
 Danger = Literal["none", "destroys"]
-
-TEXT_MAXIMUM: Final = 256
-WHOLE_MAXIMUM: Final = (1 << 63) - 1
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""Names of volumes and snapshots: they stand in export names, commands and on a small screen."""
-ASSIGNMENT: Final = re.compile(r"[a-z]+=[^\s=]+")
-SETTINGS: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
-    "ack": (re.compile(r"both|primary"), "one of both, primary"),
-    "throttle": (
-        re.compile(r"\d{1,6}-(\d{1,6}|max)"),
-        "FLOOR-CEILING in MiB/s, such as 16-200 or 16-max",
-    ),
-}
-"""What `set` sets, with the values it may have, and these in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """`whole` is a whole number from 0, `assignments` one or more of `name=value`, `disks` one or
-    two places of disks; a `switch` carries no value."""
-
-    name: str
-    type: ParameterType
-    help: str
-    required: bool = True
-    flag: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
     """`name` is one word, or two with a space.  `changes`: the event log keeps who asked.
     `destroys`: done only with consent.  `offline`: done by `cdpctl` itself, on disks that no
-    service uses, and never over the socket."""
+    service uses, and never over the socket.  `hidden`: of the box's own faces, and on no menu."""
 
     name: str
     sentence: str
@@ -55,6 +27,11 @@ class Verb:
     changes: bool = True
     danger: Danger = "none"
     offline: bool = False
+    hidden: bool = False
+
+    def is_change(self, arguments: Mapping[str, Value]) -> bool:
+        """Would it change something, asked with these checked arguments?"""
+        return self.changes and not arguments.get("plan")
 
     def check(self, arguments: Mapping[str, object]) -> dict[str, Value]:
         """The arguments with every parameter present (None, or False, where it was left out).
@@ -65,66 +42,11 @@ class Verb:
         if unknown:
             raise BadRequest(reason=f"{self.name} has no parameter '{min(unknown)}'")
         return {
-            parameter.name: self._value(parameter, arguments.get(parameter.name))
+            parameter.name: parameter.check(
+                arguments.get(parameter.name), f"{self.name}: {parameter.name}"
+            )
             for parameter in self.parameters
         }
-
-    def _value(self, parameter: Parameter, value: object) -> Value:
-        where = f"{self.name}: {parameter.name}"
-        match parameter.type:
-            case "switch":
-                if value is None or isinstance(value, bool):
-                    return bool(value)
-                raise BadRequest(reason=f"{where} is true or false")
-            case _ if value is None:
-                if parameter.required:
-                    raise BadRequest(reason=f"{where} is missing")
-                return None
-            case "whole":
-                if type(value) is int and 0 <= value <= WHOLE_MAXIMUM:
-                    return value
-                raise BadRequest(reason=f"{where} is not a whole number")
-            case "assignments":
-                return _assignments(where, value)
-            case "disks":
-                if isinstance(value, list) and 1 <= len(value) <= 2:
-                    return [_text(where, item) for item in value]
-                raise BadRequest(reason=f"{where} are one disk, or the two of a volume")
-            case "name":
-                if isinstance(value, str) and NAME.fullmatch(value):
-                    return value
-                raise BadRequest(
-                    reason=f"{where} is not a name (letters, digits, '.', '_' and '-', at most 63)"
-                )
-            case "text":
-                return _text(where, value)
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > TEXT_MAXIMUM:
-        raise BadRequest(reason=f"{where} is not a text of 1 to {TEXT_MAXIMUM} characters")
-    if not value.isprintable():
-        raise BadRequest(reason=f"{where} has characters that cannot be printed")
-    return value
-
-
-def _assignments(where: str, value: object) -> list[str]:
-    if not isinstance(value, list) or not value:
-        raise BadRequest(reason=f"{where} is not a list of name=value")
-    for item in value:
-        if not isinstance(item, str) or not ASSIGNMENT.fullmatch(item):
-            raise BadRequest(reason=f"{where} is not a list of name=value")
-        name, _, wanted = item.partition("=")
-        if name not in SETTINGS:
-            raise BadRequest(reason=f"{where}: there is no '{name}'; there is {_all(SETTINGS)}")
-        pattern, words = SETTINGS[name]
-        if not pattern.fullmatch(wanted):
-            raise BadRequest(reason=f"{where}: {name} is {words}")
-    return value
-
-
-def _all(names: Mapping[str, object]) -> str:
-    return ", ".join(names)
 
 
 _VOLUME = Parameter("volume", "name", "the volume")
@@ -257,6 +179,57 @@ VERBS: Final[dict[str, Verb]] = {
             "explain",
             "Say what a code of an error or event means, and what to do.",
             (Parameter("code", "text", "such as EB102, EV202 or EC403"),),
+            changes=False,
+        ),
+        Verb(
+            "panel",
+            "Show what the front panel shows, and press its keys from afar.",
+            (
+                Parameter(
+                    "press",
+                    "choice",
+                    f"press a key: {', '.join(KEYS)}",
+                    required=False,
+                    flag=True,
+                    choices=KEYS,
+                ),
+                Parameter(
+                    "hold", "seconds", "hold it for so many seconds", required=False, flag=True
+                ),
+            ),
+            changes=False,
+        ),
+        Verb(
+            "panel exchange",
+            "The panel's own: say what the glass shows, and wait for keys.",
+            (
+                Parameter("lines", "lines", "the glass"),
+                Parameter("backlight", "choice", "its colour", choices=BACKLIGHTS),
+                Parameter("handled", "whole", "the newest key that is done with"),
+            ),
+            changes=False,
+            hidden=True,
+        ),
+        Verb(
+            "note",
+            "A console's own: say who came and went.",
+            (
+                Parameter("what", "choice", "what happened", choices=NOTES),
+                Parameter("failures", "whole", "so many in a row", required=False),
+            ),
+            changes=False,
+            hidden=True,
+        ),
+        Verb(
+            "lock",
+            "Let nobody else change anything, as long as this connection lasts and is used.",
+            changes=False,
+            hidden=True,
+        ),
+        Verb(
+            "unlock",
+            "End the operator lock, which keeps others from changing things.",
+            (Parameter("force", "switch", "though it is somebody else's", flag=True),),
             changes=False,
         ),
         Verb(

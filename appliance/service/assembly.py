@@ -16,7 +16,7 @@ from typing import Any
 
 from appliance import events
 from appliance.cdp import format
-from appliance.cdp.interfaces import Clock, Disk
+from appliance.cdp.interfaces import Clock
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task
@@ -43,6 +43,8 @@ class Slot:
     lifecycle: Lifecycle | None = None
     waiting: LoopTimer | None = None
     starting: Task[None] | None = None
+    refused: Bay | None = None
+    """The secondary with which the volume would not start: it stays offline until that has gone."""
     used: dict[int, str] = field(default_factory=dict)
     """By role, the id of the disk that the volume has used last in this life of the service."""
     looks: int = 0
@@ -62,7 +64,7 @@ class Assembly:
         settings: ProtectionSettings,
     ) -> None:
         self.lifecycles: dict[str, Lifecycle] = {}
-        self.views = VolumeExports(self.lifecycles, self._awaited, emit)
+        self.views = VolumeExports(self.lifecycles, self.awaited, emit)
         self.exports = Exports(self.views)
         self._loop = loop
         self._clock = clock
@@ -97,7 +99,7 @@ class Assembly:
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
 
-    def _awaited(self) -> dict[str, str]:
+    def awaited(self) -> dict[str, str]:
         """The volumes that have a disk here and have not started, and what each waits for."""
         return {
             slot.name: f"it waits for its {'secondary' if slot.primary else 'primary'}"
@@ -210,9 +212,10 @@ class Assembly:
         slot.looks = 0
         has_secondary = slot.secondary is not None and slot.secondary.disk is not None
         if slot.lifecycle is not None:
-            if slot.lifecycle.volume.primary is not slot.primary.disk:
+            volume, refused = slot.lifecycle.volume, slot.refused
+            if volume.primary is not slot.primary.disk or refused not in (None, slot.secondary):
                 self._begin(slot, self._restart(slot))
-            elif has_secondary and slot.lifecycle.volume.secondary is None:
+            elif has_secondary and volume.secondary is None and refused is None:
                 self._begin(slot, self._attach(slot))
         elif has_secondary:
             self._begin(slot, self._start(slot, with_secondary=True))
@@ -236,8 +239,7 @@ class Assembly:
             slot.starting.result()
         except EbbtideError as error:
             self._emit(events.VOLUME_OFFLINE, volume=slot.name, reason=str(error))
-        else:
-            self._loop.post(lambda: self._match(slot))
+        self._loop.post(lambda: self._match(slot))
 
     async def _start(self, slot: Slot, with_secondary: bool) -> None:
         assert slot.primary is not None
@@ -251,8 +253,9 @@ class Assembly:
             self._refuse(slot.primary, f"there is another volume called {found.name}")
             return
         slot.used[format.PRIMARY] = slot.primary.id
-        if with_secondary and slot.secondary is not None:
-            slot.used[format.SECONDARY] = slot.secondary.id
+        bay = slot.secondary if with_secondary else None
+        if bay is not None:
+            slot.used[format.SECONDARY] = bay.id
         lifecycle = Lifecycle(
             primary,
             found,
@@ -263,18 +266,18 @@ class Assembly:
             self._orders,
             self._job_numbers,
         )
-        lifecycle.on_secondary_lost = lambda disk: self._secondary_lost(slot, disk)
-        lifecycle.on_primary_lost = lambda disk: self._primary_lost(slot)
+        lifecycle.losses.on_secondary_lost = lambda disk: self._secondary_lost(slot)
+        lifecycle.losses.on_primary_lost = lambda disk: self._primary_lost(slot)
         slot.lifecycle = lifecycle
         self.lifecycles[found.name] = lifecycle
-        secondary = slot.secondary.disk if with_secondary and slot.secondary else None
+        secondary = None if bay is None else bay.disk
         try:
             await lifecycle.start(secondary)
         except WrongDisk as error:
+            assert bay is not None
             lifecycle.volume.alert(error.code, str(error))
-            assert slot.secondary is not None
-            slot.secondary.trouble = str(error)
-            self._emit(events.DISK_REFUSED, disk=slot.secondary.id, reason=str(error))
+            slot.refused, bay.trouble = bay, str(error)
+            self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))
             del slot.used[format.SECONDARY]
             raise
         except EbbtideError as error:
@@ -296,13 +299,13 @@ class Assembly:
         self._primary_lost(slot)
 
     async def _restart(self, slot: Slot) -> None:
-        """The primary is back: both disks are read anew, as after a crash."""
+        """The primary is back, or the refused secondary gone: read anew, as after a crash."""
         lifecycle = slot.lifecycle
         assert lifecycle is not None
         self.views.drop_all(slot.name)
-        await self.exports.disconnect(slot.name, "its primary came back")
+        await self.exports.disconnect(slot.name, "its disks are others now")
         self.exports.admit(slot.name)
-        slot.lifecycle = None
+        slot.lifecycle = slot.refused = None
         del self.lifecycles[slot.name]
         secondary = lifecycle.volume.secondary
         if secondary is not None and slot.secondary is not None:
@@ -332,10 +335,7 @@ class Assembly:
         if bay is not None:
             self._bays.recycle(bay)
 
-    def _secondary_lost(self, slot: Slot, disk: Disk) -> None:
-        if disk.fenced:
-            seconds = self._settings.disk_deadline_seconds
-            self._emit(events.DISK_FENCED, disk=disk.identity.id, seconds=seconds)
+    def _secondary_lost(self, slot: Slot) -> None:
         self.views.drop_all(slot.name)
         self._drop_secondary(slot)
 
@@ -354,14 +354,5 @@ class Assembly:
                 slot.primary = None
             if slot.secondary is bay:
                 slot.secondary = None
-                self._go_on_without(slot)
+                self._match(slot)
         self._look_at_last(bay)
-
-    def _go_on_without(self, slot: Slot) -> None:
-        """If its secondary was what kept a volume from starting, it starts now."""
-        lifecycle = slot.lifecycle
-        starting = slot.starting is not None and not slot.starting.finished
-        if lifecycle is not None and lifecycle.volume.path is None and not starting:
-            slot.lifecycle = None
-            del self.lifecycles[slot.name]
-            self._match(slot)

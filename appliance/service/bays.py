@@ -19,6 +19,7 @@ from appliance.drivers.device import open_device
 from appliance.drivers.discovery import FoundDisk
 from appliance.drivers.disk import RawDisk
 from appliance.drivers.kernel_queue import KernelQueue
+from appliance.drivers.smart import NOT_ASKED, Health
 from appliance.errors import DiskFailed, DiskInUse, DiskNotFound, EbbtideError
 from appliance.loop import Loop
 
@@ -51,6 +52,9 @@ class Bay:
     contested: bool = False
     """Another disk says the same of itself, and nobody knows which is right."""
     probe: Task[None] | None = None
+    opening: int = 0
+    """Attempts to open it that are under way."""
+    health: Health = NOT_ASKED
 
     @property
     def id(self) -> str:
@@ -58,7 +62,8 @@ class Bay:
 
 
 class Bays:
-    """Listens to a discovery; tells `on_ready` of our disks, and `on_gone` when one is pulled."""
+    """Listens to a discovery; tells `on_arrived` of every disk, `on_ready` of ours, and `on_gone`
+    when one of ours is pulled."""
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Bays:
         self._restless: dict[str, float] = {}
         """By disk id, for how many seconds one that was pulled soon is held off when it is back."""
         self.on_ready: Callable[[Bay], None] = lambda bay: None
+        self.on_arrived: Callable[[Bay], None] = lambda bay: None
         self.on_gone: Callable[[Bay], None] = lambda bay: None
 
     def all(self) -> list[Bay]:
@@ -120,6 +126,7 @@ class Bays:
             self._loop.after(delay, lambda: self._probe_again(bay))
         else:
             self.probe(bay)
+        self.on_arrived(bay)
 
     def disk_disappeared(self, disk: FoundDisk) -> None:
         bay = self._bays.pop((disk.identity.node, disk.incarnation), None)
@@ -186,9 +193,13 @@ class Bays:
     async def open(self, bay: Bay) -> RawDisk:
         """Open the disk for us alone; raises DiskInUse, DiskNotFound or DiskFailed."""
         identity, block = bay.found.identity, bay.found.logical_block
-        device = await self._loop.offload(
-            lambda: open_device(Path(identity.node), identity.id, block)
-        )
+        bay.opening += 1
+        try:
+            device = await self._loop.offload(
+                lambda: open_device(Path(identity.node), identity.id, block)
+            )
+        finally:
+            bay.opening -= 1
         return RawDisk(device, identity, self._queue, self._deadline)
 
     def own(self, bay: Bay, disk: RawDisk) -> None:
@@ -211,7 +222,8 @@ class Bays:
             Task(self._recycle(bay, disk, 0))
 
     def recycle(self, bay: Bay) -> None:
-        """The disk failed: close it, hold it off, and look at it anew."""
+        """The disk failed, or was lost: say so, close it, hold it off, and look at it anew."""
+        self._tell_failure(bay)
         disk, bay.disk, bay.superblock = bay.disk, None, None
         if self._now_ns() - bay.opened_ns > STEADY_SECONDS * 1e9:
             bay.hold_off = HOLD_OFF_SECONDS
@@ -220,6 +232,16 @@ class Bays:
         bay.trouble = "it failed, and is held off"
         if disk is not None:
             Task(self._recycle(bay, disk, delay))
+
+    def _tell_failure(self, bay: Bay) -> None:
+        """One that was pulled, or is only too slow, has not failed."""
+        disk = bay.disk
+        if disk is None or not bay.attached:
+            return
+        if disk.silent:
+            self._emit(events.DISK_FENCED, disk=bay.id, seconds=self._deadline)
+        elif disk.fault:
+            self._emit(events.DISK_FAILED, disk=bay.id, reason=disk.fault)
 
     async def _recycle(self, bay: Bay, disk: RawDisk, delay: float) -> None:
         await self.close(disk)

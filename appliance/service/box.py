@@ -27,10 +27,11 @@ from appliance.errors import (
 )
 from appliance.event_log import Event, EventLog
 from appliance.loop import Loop
-from appliance.operators.interfaces import AttachedDisk, View
+from appliance.operators.interfaces import AbsentVolume, AttachedDisk, LabelledDisk, View
 from appliance.service import adoption
 from appliance.service.assembly import Assembly
 from appliance.service.bays import Bay, Bays
+from appliance.service.health import HealthWatch
 
 
 class Box:
@@ -48,6 +49,7 @@ class Box:
         self.bays = Bays(
             loop, self.pool, log.emit, settings.disk_deadline_seconds, clock.monotonic_ns
         )
+        self._health = HealthWatch(loop, self.bays, log.emit)
         self._assembly = Assembly(loop, clock, self.pool, self.bays, log.emit, settings)
         self.exports = self._assembly.exports
         self._loop = loop
@@ -57,11 +59,48 @@ class Box:
 
     async def close(self) -> None:
         """All volumes out of service in order, all disks closed."""
+        self._health.close()
         await self._assembly.close()
 
     @property
     def volumes(self) -> Mapping[str, Volume]:
         return {name: lifecycle.volume for name, lifecycle in self._assembly.lifecycles.items()}
+
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        sets: dict[bytes, list[Bay]] = {}
+        for bay in self.bays.all():
+            if bay.superblock is not None and bay.superblock.name not in self._assembly.lifecycles:
+                sets.setdefault(bay.superblock.set_id, []).append(bay)
+        return [self._describe_absent(bays) for bays in sets.values()]
+
+    def _describe_absent(self, bays: list[Bay]) -> AbsentVolume:
+        found = bays[0].superblock
+        assert found is not None
+        alerts = _contests(bays)
+        if not alerts:
+            awaited = self._assembly.awaited().get(found.name)
+            troubles = [awaited] if awaited else [bay.trouble for bay in bays if bay.trouble]
+            alerts = [(events.VOLUME_OFFLINE, text) for text in troubles]
+        return AbsentVolume(
+            name=found.name,
+            size=found.volume_size,
+            primary=_only(bays, format.PRIMARY),
+            secondary=_only(bays, format.SECONDARY),
+            alerts=alerts,
+        )
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        bays = [
+            bay
+            for bay in self.bays.all()
+            if bay.superblock is not None and bay.superblock.name == volume
+        ]
+        failing = [
+            (events.DISK_FAILING, f"disk {bay.id} says that it is failing: {bay.health.reason}")
+            for bay in bays
+            if bay.disk is not None and bay.health.verdict == "failing"
+        ]
+        return [*_contests(bays), *failing]
 
     def disks(self) -> Sequence[AttachedDisk]:
         return [self._describe(bay) for bay in self.bays.all()]
@@ -83,6 +122,7 @@ class Box:
             role=role,
             volume=ours.name if ours else None,
             state=state,
+            health=bay.health,
         )
 
     def events(self, volume: str | None, after: int, limit: int) -> Sequence[Event]:
@@ -197,17 +237,17 @@ class Box:
         return self._assembly.lifecycle(name).jobs.synchronise(kind)
 
     async def plan_restore(self, name: str, point: Point, force: bool) -> RestorePlan:
-        return await self._assembly.lifecycle(name).jobs.plan_restore(point, force)
+        return await self._assembly.lifecycle(name).jobs.restores.plan(point, force)
 
     def restore(self, name: str, plan: RestorePlan) -> Job:
-        job = self._assembly.lifecycle(name).jobs.restore(
+        job = self._assembly.lifecycle(name).jobs.restores.start(
             plan, lambda: self.exports.disconnect(name, "it is being restored")
         )
         job.finished.when_finished(lambda: self.exports.admit(name))
         return job
 
     async def give_up_restore(self, name: str) -> None:
-        await Task(self._assembly.lifecycle(name).jobs.give_up_restore())  # whoever goes away
+        await Task(self._assembly.lifecycle(name).jobs.restores.give_up())  # whoever goes away
 
     def pause_job(self, name: str, paused: bool) -> None:
         job = self._assembly.lifecycle(name).volume.job
@@ -242,3 +282,17 @@ class Box:
         await self.exports.disconnect(name, "the view is dropped")
         self._assembly.views.drop(name)
         self.exports.admit(name)
+
+
+def _contests(bays: list[Bay]) -> list[tuple[str, str]]:
+    """The disks that claim to be what another one claims, too; all of them tell the same."""
+    return [
+        (events.DISK_REFUSED, text)
+        for text in sorted({bay.trouble for bay in bays if bay.contested})
+    ]
+
+
+def _only(bays: list[Bay], role: int) -> LabelledDisk | None:
+    """The one disk that has the role."""
+    having = [bay for bay in bays if bay.superblock is not None and bay.superblock.role == role]
+    return having[0].found if len(having) == 1 else None

@@ -18,6 +18,7 @@ from appliance.drivers.block_devices import BlockDevices
 from appliance.drivers.clock import SystemClock
 from appliance.drivers.discovery import Discovery
 from appliance.drivers.disk_directory import DiskDirectory
+from appliance.drivers.journal import start_logging
 from appliance.errors import EbbtideError
 from appliance.event_log import EventLog
 from appliance.hosts.nbd import credentials
@@ -44,7 +45,7 @@ logger = logging.getLogger("cdpd")
 @click.version_option(__version__)
 def main(config: Path, check_config: bool) -> None:
     """The service of the appliance."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    start_logging("cdpd")
     try:
         settings = read_settings(config)
         tls = settings.hosts.tls
@@ -63,7 +64,7 @@ def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
     settings.service.state_dir.mkdir(parents=True, exist_ok=True)
     with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
         clock = SystemClock()
-        log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload)
+        log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload, loop.after)
         box = Box(loop, clock, log, settings.protection)
         control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
         listener = Listener(

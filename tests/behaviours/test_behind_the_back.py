@@ -13,6 +13,7 @@ import pytest
 
 from tests.service.agreement import record
 from tests.service.behind_the_back import spoil
+from tests.service.fio import fio
 from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Recorder
 from tests.service.service_process import MIB, Json, Service
@@ -184,6 +185,38 @@ def test_each_changed_block_is_found_and_told(bench: Bench, stopped: bool) -> No
     assert equal["bytes_different"] == 0
     newest = service.status("finance")["window"]["newest_write"]
     assert service.contents(f"finance@write:{newest}") == service.contents("finance")
+
+
+@pytest.mark.parametrize("kind", ["verify", "full"])
+def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
+    """It writes all the blocks between those that were changed, again and again."""
+    service = bench.service
+    spoil(bench.secondary, TARGETS)
+    between = (
+        "--rw=randwrite",
+        "--bs=4k",
+        "--iodepth=16",
+        "--zonemode=strided",
+        "--zonerange=12k",
+        "--zonesize=12k",
+        "--zoneskip=4k",
+        "--offset=4k",
+        f"--size={(TARGETS[-1] - 1) * BLOCK}",
+    )
+    before = service.status("finance")["write_number"]
+    bench.set_throttle("1-4")
+    with fio(service.uri("finance"), tmp_path, *between) as load:
+        service.wait(
+            lambda: service.status("finance")["write_number"] > before + 1000, "fio to write"
+        )
+        service.ask("sync", volume="finance", wait=True, **{kind: True})
+        assert load.running
+        assert load.end()["write"]["total_ios"] > 1000
+    copied = K * BLOCK if kind == "full" else 0
+    assert bench.figures() == (kind, "done", K * BLOCK, copied)
+    bench.assert_suspects(kind)
+    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    assert again["bytes_different"] == K * BLOCK - copied
 
 
 @pytest.mark.parametrize(

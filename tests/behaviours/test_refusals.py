@@ -5,31 +5,16 @@ import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.service.agreement import record
-from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, tool
+from tests.service.blank_pair import FAILED, REFUSED, Pair, tool
 from tests.service.media import Media
 from tests.service.nbd_client import ExportRefusedError
-from tests.service.service_process import BIN, MIB, Service, service_in
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all that does not stop it."""
-    with service_in(tmp_path_factory.mktemp("refusals")) as service:
-        service.start()
-        yield service
-
-
-@pytest.fixture
-def pair(running: Service) -> Iterator[Pair]:
-    """Blank disks of it."""
-    with blank_pair(running) as pair:
-        yield pair
+from tests.service.service_process import BIN, MIB, Service
 
 
 class TestProtect:
@@ -106,14 +91,7 @@ class TestProtect:
     def test_a_mounted_disk(self, media: Media, make_service: Callable[..., Service]) -> None:
         disk, other = media.loop("mounted", 8 * MIB), media.loop("other", 64 * MIB)
         tool("mke2fs", "-q", "-F", disk.node)
-        place = disk.file.parent / "mount"
-        place.mkdir()
-        mounted = subprocess.run(
-            ["mount", str(disk.node), str(place)], check=False, capture_output=True, text=True
-        )
-        if mounted.returncode:
-            pytest.skip(f"mounting is not allowed here: {mounted.stderr.strip()}")
-        try:
+        with disk.mounted() as place:
             service = make_service("udev")
             service.start(disk.id, other.id)
             code, error, sentence = service.refused(
@@ -121,8 +99,6 @@ class TestProtect:
             )
             assert (code, error) == (REFUSED, "EB102")
             assert str(place) in sentence
-        finally:
-            subprocess.run(["umount", str(place)], check=True)
 
 
 class TestAdoption:
@@ -330,6 +306,36 @@ class TestWrongDisk:
 
     def test_a_secondary_that_went_its_own_way(self, service: Service) -> None:
         """It has served another twin of the primary meanwhile: nobody guesses which is right."""
+        alpha, beta = service.disks / "alpha.img", service.disks / "beta.img"
+        before = self.part_ways(service)
+        status = service.until("finance", lambda status: bool(status["alerts"]))
+        assert status["state"] == "offline"
+        assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
+        assert "both disks have served hosts without each other" in self.shown(service, "beta")
+        with pytest.raises(ExportRefusedError):
+            service.connect("finance")
+        assert (alpha.read_bytes(), beta.read_bytes()) == before
+        beta.rename(service.room / "beta.copy")  # a person has decided
+        service.until_state("finance", "tracking")
+        assert service.contents("finance").startswith(b"one")
+
+    def test_a_refused_secondary_is_looked_at_again(self, service: Service) -> None:
+        """Whatever else comes and goes: it stays refused, and its volume offline, until it goes."""
+        self.part_ways(service)
+        service.until("finance", lambda status: bool(status["alerts"]))
+        beta, twin = service.disks / "beta.img", service.disks / "twin.img"
+        shutil.copy(beta, service.room / "twin.img")
+        (service.room / "twin.img").rename(twin)
+        service.wait(lambda: "beta and twin" in self.shown(service, "beta"), "the twin to contest")
+        twin.unlink()
+        service.wait(lambda: "beta and twin" not in self.shown(service, "beta"), "another look")
+        status = service.status("finance")
+        assert (status["state"], status["alerts"][0]["code"]) == ("offline", "EB106")
+        beta.rename(service.room / "beta.copy")
+        service.until_state("finance", "tracking")
+
+    def part_ways(self, service: Service) -> tuple[bytes, bytes]:
+        """Start with two disks that each have served hosts without the other; their contents."""
         alpha, beta, room = service.disks / "alpha.img", service.disks / "beta.img", service.room
         shutil.copy(alpha, room / "alpha.copy")
         beta.rename(room / "beta.copy")
@@ -344,17 +350,12 @@ class TestWrongDisk:
         (room / "alpha.one").rename(alpha)  # and now back to the first, with that secondary
         before = alpha.read_bytes(), beta.read_bytes()
         service.start("alpha", "beta")
-        status = service.until("finance", lambda status: bool(status["alerts"]))
-        assert status["state"] == "offline"
-        assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
-        (shown,) = [disk for disk in service.ask("disks")["disks"] if disk["id"] == "beta"]
-        assert "both disks have served hosts without each other" in shown["state"]
-        with pytest.raises(ExportRefusedError):
-            service.connect("finance")
-        assert (alpha.read_bytes(), beta.read_bytes()) == before
-        beta.rename(room / "beta.copy")  # a person has decided
-        service.until_state("finance", "tracking")
-        assert service.contents("finance").startswith(b"one")
+        return before
+
+    def shown(self, service: Service, disk: str) -> str:
+        """What is said of the state of a disk."""
+        (found,) = [shown for shown in service.ask("disks")["disks"] if shown["id"] == disk]
+        return str(found["state"])
 
     def write_alone(self, service: Service, data: bytes) -> None:
         """A life of the primary without its secondary."""

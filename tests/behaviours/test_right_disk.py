@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.operators.control.client import Refused
 from tests.service.agreement import assert_exact, assert_in_sync, record
 from tests.service.recorder import Recorder
 from tests.service.service_process import MIB, Service
@@ -93,7 +94,7 @@ def test_of_two_copies_of_the_secondary_neither_is_taken(service: Service) -> No
     assert shown["beta"] == shown["twin"]
     assert "beta and twin each claim to be the secondary of volume 'finance'" in shown["beta"]
     assert refused(service) == {"beta", "twin"}
-    assert [alert["code"] for alert in service.status("finance")["alerts"]] == ["EV202"]
+    assert [alert["code"] for alert in service.status("finance")["alerts"]] == ["EV202", "EV105"]
     recorder = write(service)
     assert file(service, "twin").read_bytes() == before
     assert file(service, "beta").read_bytes() == before
@@ -110,7 +111,14 @@ def test_of_two_copies_of_the_primary_neither_serves_hosts(service: Service) -> 
     before = file(service, "clone").read_bytes()
     service.start("alpha", "beta", "clone")
     service.wait(lambda: refused(service) == {"alpha", "clone"}, "both to be refused")
-    assert service.ask("status")["volumes"] == []
+    (shown,) = service.ask("status")["volumes"]
+    assert (shown["name"], shown["state"], shown["primary"]) == ("finance", "offline", None)
+    assert shown["secondary"]["id"] == "beta"
+    ((code, text),) = [alert.values() for alert in shown["alerts"]]
+    assert code == "EV105"
+    assert text.startswith("alpha and clone each claim to be the primary of volume 'finance'")
+    with pytest.raises(Refused, match="alpha and clone each claim"):
+        service.ask("timeline", volume="finance")
     assert states(service)["beta"] == "waits for its primary"
     assert "each claim to be the primary" in states(service)["alpha"]
     assert file(service, "alpha").read_bytes() == file(service, "clone").read_bytes() == before

@@ -11,6 +11,7 @@ from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Protection, Service
+from appliance.drivers.smart import NOT_ASKED, Health
 from appliance.errors import (
     BadPoint,
     DiskNotFound,
@@ -22,11 +23,11 @@ from appliance.errors import (
     VolumeNotReady,
 )
 from appliance.event_log import Event, EventLog
-from appliance.loop import Loop
 from appliance.operators import interfaces
-from appliance.operators.interfaces import AttachedDisk, View
+from appliance.operators.interfaces import AbsentVolume, AttachedDisk, Timers, View
 
 MIB = 1 << 20
+HEALTH = {"p": Health("good", "", 34), "s": Health("failing", "its spare blocks run out")}
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""
 MINUTE = 60_000_000_000
@@ -56,7 +57,7 @@ class FakeDisk:
 @dataclass
 class FakeVolume:
     name: str
-    loop: Loop
+    loop: Timers
     primary: FakeDisk | None = None
     secondary: FakeDisk | None = None
     size: int = 64 * MIB
@@ -75,6 +76,8 @@ class FakeVolume:
     """What the next job fails of."""
     stalled: bool = False
     """Jobs make no step."""
+    held: Completion[None] | None = None
+    """What a snapshot waits for."""
     chain: list[MapSummary] = field(default_factory=list)
     names: dict[str, Snapshot] = field(default_factory=dict)
     holes: list[Gap] = field(default_factory=list)
@@ -119,6 +122,8 @@ class FakeVolume:
     async def take_snapshot(self, name: str, pinned: bool) -> Snapshot:
         if name in self.names:
             raise SnapshotExists(name=name)
+        if self.held is not None:
+            await self.held
         self.names[name] = Snapshot(name, self.write_number, NOON, pinned)
         return self.names[name]
 
@@ -143,7 +148,8 @@ class FakeVolume:
         try:
             while self.stalled or job.bytes_copied < job.bytes_total:
                 pause: Completion[None] = Completion()
-                self.loop.after(0.01, lambda pause=pause: pause.succeed(None))  # type: ignore[misc]
+                seconds = 0.1 if self.stalled else 0.01
+                self.loop.after(seconds, lambda pause=pause: pause.succeed(None))  # type: ignore[misc]
                 await pause
                 await job.step()
                 if not self.stalled:
@@ -161,7 +167,7 @@ class FakeVolume:
 class FakeAppliance:
     """Two free disks `a` and `b`, and the volume `finance` on `p` and `s`."""
 
-    def __init__(self, loop: Loop, state_dir: Path) -> None:
+    def __init__(self, loop: Timers, state_dir: Path) -> None:
         self.loop = loop
         self.log = EventLog(state_dir, MachineClock().wall_ns)
         self.emit = self.log.emit
@@ -169,6 +175,8 @@ class FakeAppliance:
             name: DiskIdentity(name, f"/dev/sd{name}", f"SN-{name}", "Model \x1b[31m9")
             for name in "abps"
         }
+        self.absent: list[AbsentVolume] = []
+        self.alerts_of_disks: list[tuple[str, str]] = []
         self.views: dict[str, View] = {}
         finance = FakeVolume(
             "finance", loop, FakeDisk(self.labels["p"]), FakeDisk(self.labels["s"])
@@ -192,6 +200,12 @@ class FakeAppliance:
         finance.names["before-upgrade"] = Snapshot("before-upgrade", 450, NOON - 12 * MINUTE, True)
         finance.holes.append(Gap(700, 720, "the secondary was away"))
 
+    def absent_volumes(self) -> Sequence[AbsentVolume]:
+        return self.absent
+
+    def disk_alerts(self, volume: str) -> Sequence[tuple[str, str]]:
+        return self.alerts_of_disks
+
     def disks(self) -> Sequence[AttachedDisk]:
         roles = {"p": "primary", "s": "secondary"}
         return [
@@ -204,6 +218,7 @@ class FakeAppliance:
                 roles.get(name, ""),
                 "finance" if name in roles else None,
                 "in use" if name in roles else "free",
+                HEALTH.get(name, NOT_ASKED),
             )
             for name, label in self.labels.items()
         ]

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any, Self
 
 import pytest
+from pytest_mock import MockerFixture
 
 from appliance import __version__
 from appliance.cdp.points import MapSummary, Snapshot
@@ -20,7 +21,9 @@ from appliance.loop import Loop
 from appliance.operators.actions import PART
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.control.messages import REQUEST_MAXIMUM
-from appliance.operators.control.server import ControlServer
+from appliance.operators.control.server import USER_CONNECTIONS_MAXIMUM, ControlServer
+from appliance.operators.control.session import LINES_A_TURN
+from appliance.operators.interfaces import AbsentVolume
 from appliance.operators.requests import PROGRESS_SECONDS
 from tests.operators.fake_appliance import NOON, FakeAppliance
 from tests.operators.running_service import RunningService, running_service
@@ -96,7 +99,6 @@ def test_the_socket_is_not_for_everybody(service: RunningService) -> None:
         b'{"id": 1, "verb": "status", "shell": "rm"}',
         b'{"id": 1, "verb": 7}',
         b'{"id": 1, "verb": "status", "args": []}',
-        b'{"id": 1, "verb": "status", "args": {"volume": 1.5}}',
         b'{"id": 1, "verb": "status", "args": {"volume": {"a": 1}}}',
         b'{"id": "' + b"x" * 65 + b'", "verb": "status"}',
         b'{"id": ' + b"[" * 50_000,
@@ -198,6 +200,18 @@ def test_connections_are_bounded(tmp_path: Path) -> None:
             assert client.request("disks", {})
 
 
+def test_one_user_does_not_shut_out_others(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(USER_CONNECTIONS_MAXIMUM):
+            assert "schema" in opened.enter_context(Raw(service.socket)).read()
+        assert opened.enter_context(Raw(service.socket)).read()["error"]["code"] == "EB902"
+        monkeypatch.setattr(ControlServer, "_user", lambda server, client: "somebody else")
+        with ControlClient(service.socket) as other:
+            assert other.request("disks", {})
+
+
 # Who listens, and whether anybody does
 
 
@@ -266,6 +280,13 @@ def test_disks(client: ControlClient) -> None:
         ("s", "secondary", "finance"),
     ]
     assert answer["disks"][0]["model"] == "Model ?[31m9"
+    assert [(disk["health"], disk["temperature"]) for disk in answer["disks"]] == [
+        ("unknown", None),
+        ("unknown", None),
+        ("good", 34),
+        ("failing", None),
+    ]
+    assert answer["disks"][3]["health_reason"] == "its spare blocks run out"
 
 
 def test_status_has_the_contract_s_shape(client: ControlClient) -> None:
@@ -289,6 +310,8 @@ def test_status_has_the_contract_s_shape(client: ControlClient) -> None:
             "newest_write": 1200,
         },
         "history": {"capacity_bytes": 128 << 20, "used_bytes": 32 << 20},
+        "gaps": 1,
+        "suspect_maps": 1,
         "job": None,
         "last_job": None,
         "alerts": [],
@@ -545,3 +568,56 @@ def test_a_bug_is_reported_without_its_trace(
     assert refused.answer.code == "EB900"
     assert refused.answer.sentence == "something went wrong: AttributeError"
     assert "AttributeError" in caplog.text
+
+
+def test_a_flood_is_answered_in_many_turns_of_the_loop(loop: Loop, tmp_path: Path) -> None:
+    """Hosts are served in each of them."""
+    appliance = FakeAppliance(loop, tmp_path)
+    server = ControlServer(loop, tmp_path / "control.sock", appliance)
+    begun: list[int] = []
+
+    def absent_volumes() -> list[AbsentVolume]:
+        begun.append(1)
+        return []
+
+    appliance.absent_volumes = absent_volumes  # type: ignore[method-assign]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))
+        client.sendall(request(1, "status") * 100)
+        client.setblocking(False)
+        turns = 0
+        while len(begun) < 100:
+            before = len(begun)
+            loop.turn(0)
+            turns += 1
+            with contextlib.suppress(BlockingIOError):
+                client.recv(1 << 20)
+            assert len(begun) - before <= 2 * LINES_A_TURN
+    assert turns >= 100 / (2 * LINES_A_TURN)
+    server.close()
+
+
+def test_who_hangs_up_leaves_at_once(service: RunningService, mocker: MockerFixture) -> None:
+    """Though what they asked for last is still under way, and silent."""
+    mocker.patch("appliance.operators.requests.PROGRESS_SECONDS", 1000)
+    service.finance.stalled = True
+    with Raw(service.socket) as raw:
+        raw.read()
+        raw.send(request(1, "lock"))
+        assert "ok" in raw.read()
+        raw.send(request(2, "sync", volume="finance", wait=True))
+        assert "progress" in raw.read()
+    with ControlClient(service.socket) as other:
+        other.request("lock", {})
+    job = service.finance.job
+    assert job is not None
+    service.on_loop(job.cancel)
+
+
+def test_who_only_ends_their_requests_is_answered(service: RunningService) -> None:
+    with Raw(service.socket) as raw:
+        raw.read()
+        raw.send(request(1, "sync", volume="finance", wait=True))
+        raw.socket.shutdown(socket.SHUT_WR)
+        answers = list(iter(raw.read, None))
+        assert answers[-1]["ok"]["job"]["result"] == "done"

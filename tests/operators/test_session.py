@@ -14,6 +14,7 @@ from appliance.operators.control.session import (
     Perform,
     Session,
 )
+from appliance.operators.operator_lock import Operator
 
 Report = Callable[[JobDescription], None]
 JOB = JobDescription(1, "finance", "resync", "copying", 9, 0, 0, 0, None, "", None, None, None)
@@ -41,7 +42,7 @@ def test_a_flood_takes_turns() -> None:
         begun.append(report)
         return DroppedAnswer(dropped="")
 
-    session = Session(performing(answer), lambda: None)
+    session = Session(Operator("root"), performing(answer), lambda: None)
     session.receive(requests(10))
     assert len(begun) == LINES_A_TURN
     assert not session.wants_input
@@ -60,7 +61,7 @@ def test_requests_under_way_are_bounded() -> None:
         await waiting[-1]
         return DroppedAnswer(dropped="")
 
-    session = Session(performing(wait), lambda: None)
+    session = Session(Operator("root"), performing(wait), lambda: None)
     session.receive(requests(TASKS_MAXIMUM + 1))
     for _ in range(TASKS_MAXIMUM):
         session.fill()
@@ -75,7 +76,7 @@ def test_answers_that_nobody_takes_are_bounded() -> None:
     async def answer(report: Report) -> Answer:
         return DroppedAnswer(dropped="x" * 50_000)
 
-    session = Session(performing(answer), lambda: None)
+    session = Session(Operator("root"), performing(answer), lambda: None)
     session.receive(requests(1000))
     for _ in range(1000):
         session.fill()
@@ -95,7 +96,7 @@ def test_a_long_answer_waits_for_room() -> None:
     async def answer(report: Report) -> Answer:
         return parts()  # type: ignore[no-any-return]
 
-    session = Session(performing(answer), lambda: None)
+    session = Session(Operator("root"), performing(answer), lambda: None)
     session.receive(requests(1))
     for _ in range(100):
         session.fill()
@@ -116,7 +117,7 @@ def test_progress_is_left_out_while_output_waits() -> None:
         await Completion[None]()
         raise AssertionError
 
-    session = Session(performing(wait), lambda: None)
+    session = Session(Operator("root"), performing(wait), lambda: None)
     session.receive(requests(1))
     session.output.clear()
     for _ in range(100):
@@ -135,7 +136,7 @@ def test_closing_stops_what_waits() -> None:
             report(JOB)
         raise AssertionError
 
-    session = Session(performing(wait), lambda: None)
+    session = Session(Operator("root"), performing(wait), lambda: None)
     session.receive(requests(2))
     session.output.clear()
     session.close()
@@ -153,7 +154,7 @@ def test_a_long_answer_that_fails_midway_is_an_error() -> None:
     async def answer(report: Report) -> Answer:
         return parts()  # type: ignore[no-any-return]
 
-    session = Session(performing(answer), lambda: None)
+    session = Session(Operator("root"), performing(answer), lambda: None)
     session.receive(requests(1))
     for _ in range(5):
         session.fill()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from appliance.loop import Loop
 from appliance.operators import actions
 from appliance.operators.control.messages import REQUEST_MAXIMUM
 from appliance.operators.control.session import Session
+from appliance.operators.operator_lock import Operator
+from appliance.operators.requests import Desk
 from appliance.operators.verbs import VERBS
 from tests.operators.fake_appliance import FakeAppliance
 
@@ -43,10 +46,9 @@ def converse(loop: Loop, directory: Path, chunks: list[bytes]) -> list[dict[str,
     """What a session answers to bytes, with the input's end behind them."""
     appliance = FakeAppliance(loop, directory)
 
-    def perform(verb: str, arguments: Any, report: Any) -> Any:
-        return actions.perform(appliance, loop, "root", verb, arguments, report)
-
-    session = Session(perform, lambda: None)
+    operator = Operator("root")
+    perform = partial(actions.perform, Desk(appliance, loop), operator)
+    session = Session(operator, perform, lambda: None)
     sent = bytearray()
     pending = [*chunks, b""]
     for _ in range(10_000):

@@ -47,6 +47,7 @@ class Service:
         lines.append("[protection]")
         lines += [f"{name} = {value}" for name, value in protection.items()]
         self.config.write_text("\n".join(lines) + "\n")
+        self.command: list[str | Path] = [BIN / "cdpd"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def disk(self, name: str, size: int) -> Path:
@@ -63,7 +64,7 @@ class Service:
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "cdpd", "--config", self.config],
+                [*self.command, "--config", self.config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,7 +172,7 @@ class Service:
             seen[:] = [self.status(volume)]
             return condition(seen[0])
 
-        self.wait(holds, f"{volume} to get there, last {seen}", seconds)
+        self.wait(holds, lambda: f"{volume} to get there, last {seen}", seconds)
         return seen[0]
 
     def until_state(self, volume: str, state: str, seconds: float = 30.0) -> Json:
@@ -182,7 +183,9 @@ class Service:
         found = self.ask("events", limit=4096)["events"]
         return [event for event in found if event["code"] == code]
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def wait(
+        self, condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = 30.0
+    ) -> None:
         """Look every few milliseconds: the service tells nobody by itself."""
         deadline = time.monotonic() + seconds
         never = Event()
@@ -192,7 +195,9 @@ class Service:
                     return
             if self.process is not None and self.process.poll() is not None:
                 raise AssertionError(f"cdpd ended with {self.process.returncode}: {self.story()}")
-            assert time.monotonic() < deadline, f"waited {seconds} s for {what}: {self.story()}"
+            if time.monotonic() >= deadline:
+                awaited = what if isinstance(what, str) else what()
+                raise AssertionError(f"waited {seconds} s for {awaited}: {self.story()}")
             never.wait(0.01)
 
     # Hosts

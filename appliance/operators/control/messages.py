@@ -1,6 +1,7 @@
 """What goes over the control socket: one JSON object a line, both ways.
 
-The server speaks first, with `Hello`.  A client then sends `RequestMessage`s,
+The server speaks first, with `Hello`.  A face of the box says which one it is
+in its first line, `Greeting`.  A client then sends `RequestMessage`s,
 as many as it likes without waiting; each is answered by any number of
 `ProgressMessage`s and `PartMessage`s with its id, and then by one
 `AnswerMessage` or `ErrorMessage`.  The lists of parts and answer belong one
@@ -27,10 +28,16 @@ class Hello(msgspec.Struct, frozen=True):
     schema: int = SCHEMA
 
 
+class Greeting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the person is, such as "console ttyS0"; events tell it beside the user's name."""
+
+    face: str
+
+
 class RequestMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Id
     verb: str
-    args: dict[str, str | int | bool | list[str] | None] = {}
+    args: dict[str, str | int | float | bool | list[str] | None] = {}
 
 
 class AnswerMessage(msgspec.Struct, frozen=True):
@@ -53,8 +60,11 @@ class ErrorMessage(msgspec.Struct, frozen=True):
     error: ErrorAnswer
 
 
-Message = Hello | RequestMessage | AnswerMessage | PartMessage | ProgressMessage | ErrorMessage
+Message = (
+    Hello | Greeting | RequestMessage | AnswerMessage | PartMessage | ProgressMessage | ErrorMessage
+)
 _decoder = msgspec.json.Decoder(RequestMessage)
+_greeting_decoder = msgspec.json.Decoder(Greeting)
 
 
 def encode(message: Message) -> bytes:
@@ -68,3 +78,11 @@ def decode_request(line: bytes) -> RequestMessage:
         return _decoder.decode(line)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def decode_greeting(line: bytes) -> Greeting | None:
+    """The greeting in a line, if it is one."""
+    try:
+        return _greeting_decoder.decode(line)
+    except (ValueError, RecursionError):
+        return None

@@ -2,7 +2,8 @@
 
 Whoever may open the socket may do everything; so its mode and group are the
 access control (0660).  Who asked is taken from the socket's peer credentials
-and written down with every request that changes something.
+and written down, beside the face that it calls itself, with every request that
+changes something.
 """
 
 import errno
@@ -10,21 +11,27 @@ import grp
 import logging
 import os
 import pwd
+import select
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from appliance.errors import ServiceBusy, ServiceRunning
 from appliance.loop import Loop
 from appliance.operators import actions
-from appliance.operators.answers import ErrorAnswer, JobDescription
+from appliance.operators.answers import ErrorAnswer
 from appliance.operators.control import messages
-from appliance.operators.control.session import Perform, Session
+from appliance.operators.control.session import Session
 from appliance.operators.interfaces import Appliance
+from appliance.operators.operator_lock import Operator
+from appliance.operators.requests import Desk
 
 CONNECTIONS_MAXIMUM: Final = 64
+USER_CONNECTIONS_MAXIMUM: Final = 32
+"""Of one user, so that none shuts all others out."""
 READ_BYTES: Final = 64 << 10
 ACCEPT_PAUSE_SECONDS: Final = 1.0
 _CREDENTIALS = struct.Struct("iII")
@@ -49,7 +56,7 @@ class ControlServer:
     ) -> None:
         self._loop = loop
         self._path = path
-        self._appliance = appliance
+        self._desk = Desk(appliance, loop)
         self._connections_maximum = connections_maximum
         self._connections: set[_Connection] = set()
         self._users = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
@@ -78,22 +85,20 @@ class ControlServer:
                     return
                 continue
             client.setblocking(False)
-            if len(self._connections) >= self._connections_maximum:
+            operator = Operator(self._user(client))
+            if not self._has_room(operator.user):
                 _turn_away(client, len(self._connections))
                 continue
-            actor = self._actor(client)
+            self._connections.add(_Connection(self._loop, client, operator, self._desk, self._gone))
 
-            def perform(
-                verb: str,
-                arguments: Mapping[str, object],
-                report: Callable[[JobDescription], None],
-                actor: str = actor,
-            ) -> Coroutine[Any, None, actions.Answer]:
-                return actions.perform(self._appliance, self._loop, actor, verb, arguments, report)
+    def _gone(self, connection: "_Connection") -> None:
+        self._connections.discard(connection)
 
-            self._connections.add(
-                _Connection(self._loop, client, perform, self._connections.discard)
-            )
+    def _has_room(self, user: str) -> bool:
+        theirs = sum(connection.user == user for connection in self._connections)
+        return (
+            len(self._connections) < self._connections_maximum and theirs < USER_CONNECTIONS_MAXIMUM
+        )
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors: the waiting client would wake every turn."""
@@ -105,7 +110,7 @@ class ControlServer:
         if self._socket.fileno() >= 0:
             self._loop.register(self._socket.fileno(), self._accept)
 
-    def _actor(self, client: socket.socket) -> str:
+    def _user(self, client: socket.socket) -> str:
         credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(credentials)
         return self._users.get(uid, f"uid {uid}")
@@ -118,16 +123,23 @@ class _Connection:
         self,
         loop: Loop,
         client: socket.socket,
-        perform: Perform,
+        operator: Operator,
+        desk: Desk,
         gone: "Callable[[_Connection], None]",
     ) -> None:
         self._loop = loop
         self._client = client
+        self._operator = operator
+        self._desk = desk
         self._gone = gone
-        self._flush_posted = False
+        self._send_posted = False
         self._watched: tuple[bool, bool] = (False, False)
-        self._session = Session(perform, self._flush_soon)
+        self._session = Session(operator, partial(actions.perform, desk, operator), self._send_soon)
         self._watch()
+
+    @property
+    def user(self) -> str:
+        return self._operator.user
 
     def close(self) -> None:
         if self._client.fileno() < 0:
@@ -135,12 +147,13 @@ class _Connection:
         self._loop.unregister(self._client.fileno())
         self._client.close()
         self._session.close()
+        self._desk.leave(self._operator)
         self._gone(self)
 
-    def _flush_soon(self) -> None:
-        if not self._flush_posted:
-            self._flush_posted = True
-            self._loop.post(self._flush)
+    def _send_soon(self) -> None:
+        if not self._send_posted:
+            self._send_posted = True
+            self._loop.post(self._send)
 
     def _receive(self) -> None:
         try:
@@ -150,15 +163,26 @@ class _Connection:
         except OSError:
             self.close()
             return
+        if not data and _has_hung_up(self._client):
+            # Who has only ended their requests still waits for answers; this one does not.
+            self.close()
+            return
         self._session.receive(data)
-        self._flush()
+        self._send()
 
-    def _flush(self) -> None:
-        """Send what there is and fits; watch the socket for what is left to do."""
-        self._flush_posted = False
+    def _go_on(self) -> None:
+        self._session.fill()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what there is and fits; watch the socket for what is left to do.
+
+        Nothing is begun here: this is posted whenever an answer is ready, so a
+        flood of requests would all be answered in one turn.
+        """
+        self._send_posted = False
         if self._client.fileno() < 0:
             return
-        self._session.fill()
         output = self._session.output
         try:
             if output:
@@ -180,8 +204,15 @@ class _Connection:
             self._loop.register(
                 self._client.fileno(),
                 self._receive if wanted[0] else None,
-                self._flush if wanted[1] else None,
+                self._go_on if wanted[1] else None,
             )
+
+
+def _has_hung_up(client: socket.socket) -> bool:
+    """Neither side of the connection is open any more."""
+    poll = select.poll()
+    poll.register(client, 0)
+    return bool(poll.poll(0))
 
 
 def _listen(path: Path, group: str) -> socket.socket:

@@ -18,6 +18,7 @@ from appliance.errors import BadRequest, EbbtideError
 from appliance.operators.actions import Answer
 from appliance.operators.answers import ErrorAnswer, JobDescription
 from appliance.operators.control import messages
+from appliance.operators.operator_lock import Operator
 
 TASKS_MAXIMUM: Final = 16
 LINES_A_TURN: Final = 4
@@ -38,10 +39,12 @@ class Perform(Protocol):
 
 
 class Session:
-    """`changed` is called whenever `output`, `wants_input` or `over` may have changed outside of
-    a call into the session."""
+    """`operator` is whom it serves.  `changed` is called whenever `output`, `wants_input` or `over`
+    may have changed outside of a call into the session."""
 
-    def __init__(self, perform: Perform, changed: Callable[[], None]) -> None:
+    def __init__(self, operator: Operator, perform: Perform, changed: Callable[[], None]) -> None:
+        self._operator = operator
+        self._greeted = False
         self._perform = perform
         self._changed = changed
         self._input = bytearray()
@@ -121,6 +124,12 @@ class Session:
         self._lines_wait = b"\n" in self._input
 
     def _read(self, line: bytes) -> None:
+        if not self._greeted:
+            self._greeted = True
+            greeting = messages.decode_greeting(line)
+            if greeting is not None:
+                self._operator.appear_at(greeting.face)
+                return
         try:
             request = messages.decode_request(line)
         except ValueError as error:

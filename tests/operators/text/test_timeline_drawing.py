@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.cli.timeline_drawing import draw, summary
 from appliance.event_log import rfc3339
+from appliance.operators.text.timeline_drawing import draw, summary
 
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from appliance.cli import words
+from appliance.operators.text import words
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Commands of click made from the table of verbs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import click
 
 from appliance.errors import BadRequest
-from appliance.operators.verbs import VERBS, Parameter, Value, Verb
+from appliance.operators.parameters import Parameter, Value
+from appliance.operators.verbs import VERBS, Verb
 
 TIME_AGO: Final = re.compile(r"-\d+[smhdw]")
 """A point that begins like an option."""
@@ -31,10 +32,14 @@ class VerbCommand(click.Command):
         return rest
 
 
-def add_verbs(group: click.Group, run: Run, json_option: Callable[[], click.Option]) -> None:
+def add_verbs(
+    group: click.Group, verbs: Iterable[Verb], run: Run, more_option: Callable[[], click.Option]
+) -> None:
     """Give `group` a command for each verb; those of two words stand in groups of their own.
-    `json_option` makes the option that every command has besides its own."""
-    for verb in VERBS.values():
+    `more_option` makes the option that every command has besides its own."""
+    for verb in verbs:
+        if verb.hidden:
+            continue
         first, _, second = verb.name.partition(" ")
         parent = group
         if second:
@@ -43,10 +48,10 @@ def add_verbs(group: click.Group, run: Run, json_option: Callable[[], click.Opti
                 known = click.Group(first, help=_group_help(first))
                 group.add_command(known)
             parent = known
-        parent.add_command(_command(verb, second or first, run, json_option()))
+        parent.add_command(_command(verb, second or first, run, more_option()))
 
 
-def _command(verb: Verb, name: str, run: Run, json_option: click.Option) -> click.Command:
+def _command(verb: Verb, name: str, run: Run, more_option: click.Option) -> click.Command:
     def callback(**given: Any) -> None:
         context = click.get_current_context()
         arguments = {
@@ -61,7 +66,7 @@ def _command(verb: Verb, name: str, run: Run, json_option: click.Option) -> clic
     return VerbCommand(
         name,
         callback=callback,
-        params=[*map(_parameter, verb.parameters), json_option],
+        params=[*map(_parameter, verb.parameters), more_option],
         help=_help(verb),
         short_help=verb.sentence,
         context_settings={"ignore_unknown_options": True},
@@ -69,7 +74,7 @@ def _command(verb: Verb, name: str, run: Run, json_option: click.Option) -> clic
 
 
 def _parameter(parameter: Parameter) -> click.Parameter:
-    kind = click.INT if parameter.type == "whole" else click.STRING
+    kind = _kind(parameter)
     if not parameter.flag:
         many = -1 if parameter.type in ("assignments", "disks") else 1
         return click.Argument([parameter.name], type=kind, required=parameter.required, nargs=many)
@@ -78,6 +83,18 @@ def _parameter(parameter: Parameter) -> click.Parameter:
     return click.Option(
         [f"--{parameter.name}"], type=kind, required=parameter.required, help=parameter.help
     )
+
+
+def _kind(parameter: Parameter) -> click.ParamType[Any]:
+    match parameter.type:
+        case "whole":
+            return click.INT
+        case "seconds":
+            return click.FLOAT
+        case "choice":
+            return click.Choice(parameter.choices)
+        case _:
+            return click.STRING
 
 
 def _help(verb: Verb) -> str:

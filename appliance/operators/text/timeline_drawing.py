@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any, Final
 
-from appliance.cli import words
+from appliance.operators.text import words
 
 LABEL_WIDTH: Final = 12
 SECOND: Final = 1_000_000

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from appliance.cli import progress, timeline_drawing, words
-from appliance.cli.tables import Screen
+from appliance.operators.text import progress, timeline_drawing, words
+from appliance.operators.text.tables import Screen
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ def show(screen: Screen, verb: str, answer: Json) -> None:
 
 def disks(screen: Screen, answer: Json) -> None:
     screen.table(
-        ["id", "node", "model", "serial", ">size", ">sector", "role", "volume", "state"],
+        ["id", "node", "model", "serial", ">size", ">sector", "role", "volume", "health", "state"],
         [
             [
                 disk["id"],
@@ -40,14 +40,32 @@ def disks(screen: Screen, answer: Json) -> None:
                 str(disk["logical_block"]),
                 disk["role"] or "-",
                 disk["volume"] or "-",
+                _health(disk, screen.ascii_only),
                 disk["state"] if disk["direct"] else f"{disk['state']} (not direct)",
             ]
             for disk in answer["disks"]
         ],
     )
+    for disk in answer["disks"]:
+        if disk["health"] == "failing":
+            screen.line(f"{disk['id']} is failing: {disk['health_reason']}", "bold red")
+
+
+def _health(disk: Json, ascii_only: bool) -> str:
+    temperature = disk["temperature"]
+    if temperature is None:
+        return str(disk["health"])
+    return f"{disk['health']}, {temperature} {'C' if ascii_only else '°C'}"
 
 
 def status(screen: Screen, answer: Json) -> None:
+    if answer["operator"] is not None:
+        operator = answer["operator"]
+        screen.line(
+            f"{operator['actor']} has been changing things since {words.moment(operator['since'])}",
+            "bold yellow",
+        )
+        screen.line()
     if not answer["volumes"]:
         screen.line("no volumes; `cdpctl protect` makes one")
     for number, volume in enumerate(answer["volumes"]):
@@ -258,6 +276,19 @@ def explanation(screen: Screen, answer: Json) -> None:
         screen.line(f"What to do: {answer['remedy']}.")
 
 
+def unlocked(screen: Screen, _: Json) -> None:
+    screen.line("nobody holds the operator lock")
+
+
+def panel(screen: Screen, answer: Json) -> None:
+    corners, side, edge = ("++++", "|", "-") if screen.ascii_only else ("┌┐└┘", "│", "─")
+    across = edge * len(answer["lines"][0])
+    screen.line(f"{corners[0]}{across}{corners[1]}")
+    for line in answer["lines"]:
+        screen.line(f"{side}{line}{side}")
+    screen.line(f"{corners[2]}{across}{corners[3]} {answer['backlight']}")
+
+
 def check(screen: Screen, answer: Json) -> None:
     for one in answer["findings"]:
         finding(screen, one)
@@ -319,6 +350,8 @@ SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
     "job pause": job,
     "events": events,
     "explain": explanation,
+    "panel": panel,
+    "unlock": unlocked,
     "check": check,
     "dump": structure,
 }

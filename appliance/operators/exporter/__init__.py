@@ -1,0 +1,1 @@
+"""The appliance's figures for Prometheus, from a process of its own."""

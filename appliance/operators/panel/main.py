@@ -1,0 +1,140 @@
+"""`cdp-panel --config FILE`: the front panel's process.
+
+One thread owns the plate and the machine: it reads the keys every few
+milliseconds, and does in between what the threads of the connections post.
+Without a panel, or without the service, it goes on and waits for them.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
+from time import monotonic, time
+from typing import Final
+
+import click
+import msgspec
+
+from appliance import __version__
+from appliance.boards import Board, read_board
+from appliance.config import PanelSettings, Settings, read_settings
+from appliance.drivers.front_panel import FrontPanel
+from appliance.drivers.i2c_bus import NamedBus
+from appliance.errors import BadSettings, EbbtideError
+from appliance.operators.answers import ErrorAnswer
+from appliance.operators.console.lockout import Lockout
+from appliance.operators.console.passwords import PasswordHash
+from appliance.operators.panel.connections import Desk, Link, Watch
+from appliance.operators.panel.fingers import Fingers
+from appliance.operators.panel.machine import PanelMachine
+from appliance.operators.panel.pin import DIGITS_MAXIMUM
+from appliance.operators.panel.plate import Plate
+from appliance.operators.panel.step import PanelStep
+from appliance.simulated.front_panel import SimulatedPanel
+
+POLL_SECONDS: Final = 0.015
+"""Between two readings of the keys."""
+DIGITS_MINIMUM: Final = 4
+SIMULATED: Final = "simulated"
+
+
+@click.command()
+@click.option("--config", "config", type=click.Path(path_type=Path), help="The settings file.")
+@click.option("--hash-pin", is_flag=True, help="Read a PIN, print what [panel] pin_hash is to be.")
+@click.version_option(__version__)
+def main(config: Path | None, hash_pin: bool) -> None:
+    """The front panel of the appliance."""
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+    try:
+        if hash_pin:
+            click.echo(_hash_pin(sys.stdin.readline().rstrip("\r\n")))
+        elif config is None:
+            raise click.UsageError("--config is missing")
+        else:
+            _serve(read_settings(config))
+    except EbbtideError as error:
+        _say(error.code, str(error), error.remedy)
+        sys.exit(error.exit_code)
+
+
+def _serve(settings: Settings) -> None:
+    """Run until a signal says stop, or another panel takes this one's place."""
+    queue: Queue[Callable[[], None]] = Queue()
+    stop = Event()
+    ended_by: list[ErrorAnswer] = []
+    fingers = Fingers()
+    is_pin, tries = _pin(settings)
+    machine = PanelMachine(tries)
+    step = PanelStep(machine, Plate(_open(settings.panel)), fingers)
+
+    def replaced(error: ErrorAnswer) -> None:
+        ended_by.append(error)
+        stop.set()
+
+    path = settings.service.control_socket
+    watch = Watch(path, machine, queue.put, stop)
+    desk = Desk(path, machine, queue.put, is_pin)
+    link = Link(path, queue.put, stop, fingers, replaced)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    for room in (watch, desk, link):
+        Thread(target=room.run, name=type(room).__name__.lower(), daemon=True).start()
+    while not stop.is_set():
+        now = monotonic()
+        glass = step.turn(now, time())
+        for wish in machine.wishes():
+            desk.put(wish)
+        link.show(glass, now)
+        _do_posted(queue, now + POLL_SECONDS)
+    if ended_by:
+        _say(ended_by[0].code, ended_by[0].sentence, ended_by[0].remedy)
+        sys.exit(ended_by[0].exit_code)
+
+
+def _do_posted(queue: Queue[Callable[[], None]], until: float) -> None:
+    """Do what is posted, and wait for more."""
+    while (left := until - monotonic()) > 0:
+        try:
+            queue.get(timeout=left)()
+        except Empty:
+            return
+
+
+def _open(settings: PanelSettings) -> FrontPanel:
+    """The panel that the settings name, which need not be there yet; raises BadBoard."""
+    board = read_board(settings.board)
+    if settings.address is not None:
+        board = msgspec.structs.replace(board, address=settings.address)
+    if settings.bus == SIMULATED:
+        return _simulated(board)
+    return FrontPanel(NamedBus(settings.bus or board.bus), board)
+
+
+def _simulated(board: Board) -> FrontPanel:
+    part = SimulatedPanel(board)
+    return FrontPanel(part, board, part.sleep)
+
+
+def _pin(settings: Settings) -> tuple[Callable[[str], bool], Lockout | None]:
+    """What compares a PIN, and who counts the wrong ones; raises BadSettings."""
+    if not settings.panel.pin_hash:
+        return lambda pin: False, None
+    try:
+        kept = PasswordHash.parse(settings.panel.pin_hash)
+    except ValueError as error:
+        raise BadSettings(reason=f"panel.pin_hash: {error}") from error
+    return kept.fits, Lockout(settings.service.state_dir / "panel-lockout")
+
+
+def _hash_pin(pin: str) -> str:
+    if not (pin.isascii() and pin.isdigit() and DIGITS_MINIMUM <= len(pin) <= DIGITS_MAXIMUM):
+        raise click.UsageError(f"a PIN is {DIGITS_MINIMUM} to {DIGITS_MAXIMUM} digits")
+    return str(PasswordHash.of_any(pin))
+
+
+def _say(code: str, sentence: str, remedy: str) -> None:
+    click.echo(f"cdp-panel: {code}: {sentence}", err=True)
+    click.echo(f"cdp-panel: {remedy}", err=True)

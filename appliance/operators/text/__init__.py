@@ -1,0 +1,1 @@
+"""Answers as text for people: the same on a terminal and on the serial console."""

@@ -1,0 +1,88 @@
+"""What is told of a disk that fails, that hangs, or that is only pulled."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.service.media import Media, PlayedDisk
+from tests.service.service_process import MIB, Service
+
+DEADLINE = 1.5
+FAILED, FENCED, LEFT = "EV103", "EV104", "EV102"
+
+
+@pytest.fixture
+def primary(media: Media) -> PlayedDisk:
+    return media.played("primary", 8 * MIB)
+
+
+@pytest.fixture
+def secondary(media: Media) -> PlayedDisk:
+    return media.played("secondary", 64 * MIB)
+
+
+@pytest.fixture
+def service(
+    primary: PlayedDisk, secondary: PlayedDisk, make_service: Callable[..., Service]
+) -> Service:
+    service = make_service("udev", disk_deadline_seconds=DEADLINE)
+    service.start(primary.id, secondary.id)
+    service.protect("finance", primary.id, secondary.id)
+    return service
+
+
+@contextlib.contextmanager
+def stalled(disk: PlayedDisk) -> Iterator[None]:
+    disk.medium.stall()
+    try:
+        yield
+    finally:
+        disk.medium.resume()
+
+
+def told(service: Service, disk: PlayedDisk) -> list[str]:
+    """What was told of a disk, other than that it came.  (Of others, more may be told: a machine
+    that is busy enough makes any disk miss its deadline.)"""
+    events = service.ask("events", limit=4096)["events"]
+    return [
+        event["code"]
+        for event in events
+        if event["code"] in (FAILED, FENCED, LEFT) and event["fields"]["disk"] == disk.id
+    ]
+
+
+def test_a_secondary_that_refuses_writes_has_failed(
+    service: Service, secondary: PlayedDisk
+) -> None:
+    secondary.medium.refuses_writes = True
+    with service.connect("finance") as client:
+        client.write(0, b"x" * 4096)
+    service.until_state("finance", "tracking")
+    service.wait(lambda: bool(told(service, secondary)), "it to be told")
+    assert set(told(service, secondary)) == {FAILED}
+    assert service.events(FAILED)[0]["text"].endswith("failed: Input/output error")
+    secondary.medium.refuses_writes = False
+
+
+@pytest.mark.parametrize(("which", "state"), [("primary", "offline"), ("secondary", "tracking")])
+def test_a_disk_that_hangs_is_fenced(
+    service: Service, primary: PlayedDisk, secondary: PlayedDisk, which: str, state: str
+) -> None:
+    disk = {"primary": primary, "secondary": secondary}[which]
+    with stalled(disk):
+        with service.connect("finance") as client, contextlib.suppress(OSError):
+            client.write(0, b"x" * 4096)
+        service.until_state("finance", state)
+        service.wait(lambda: bool(told(service, disk)), "it to be told")
+        assert told(service, disk) == [FENCED]
+    service.until_state("finance", "protected")
+
+
+def test_a_disk_that_is_pulled_has_not_failed(service: Service, secondary: PlayedDisk) -> None:
+    secondary.pull()
+    service.until_state("finance", "tracking")
+    service.wait(lambda: LEFT in told(service, secondary), "it to be told")
+    assert told(service, secondary) == [LEFT]
+    secondary.attach()
+    service.until_state("finance", "protected")
