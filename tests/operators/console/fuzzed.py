@@ -85,7 +85,7 @@ class Life:
             case 10 | 11:
                 self.log_in()
             case 12:
-                self.confirm()
+                self.dice.choice([self.confirm, self.hurry])()
             case 13 | 14 | 15:
                 self.answer()
             case 16:
@@ -116,6 +116,7 @@ class Life:
         for line in (str(group.number), str(item.number), "1", self.dice.choice("12345")):
             self.feed(line.encode() + b"\r")
             self.settle()
+        self.nearly_confirm()
         if self.dice.random() < 0.3:
             self.confirm()
 
@@ -126,10 +127,28 @@ class Life:
             self.feed(b"\x15" + (PASSWORD if right else "no " + PASSWORD[3:]).encode() + b"\r")
             self.logins += right
 
+    def nearly_confirm(self) -> None:
+        """What is almost the words, behind their prompt."""
+        words = self.asked_for()
+        if words and self.dice.random() < 0.5:
+            near = [words.lower(), words + " ", " " + words, words[:-1], words + "x", "0"]
+            self.feed(self.dice.choice(near).encode() + b"\r")
+            self.orders()
+
+    def hurry(self) -> None:
+        """The very words, before their prompt has left."""
+        self.settle()
+        self.feed(b"\x15restore finance --to -10m\r")
+        self.orders()
+        for _ in range(self.dice.randrange(5)):
+            if self.console.waiting:
+                self.console.reply()
+                self.orders()
+            self.take(self.dice.choice([0, 0, 16, 100]))
+        self.confirm()
+
     def confirm(self) -> None:
         """The very words: behind their prompt they count, and ahead of it they do not."""
-        if self.dice.random() < 0.5:
-            self.settle()
         words = self.asked_for()
         if words:
             # What chance has typed behind the prompt would go before it.
