@@ -9,7 +9,8 @@ for an answer that is being shown.
 
 What is typed while the machine is not asking waits, up to `AHEAD_MAXIMUM`
 bytes; but a question that wants a *fresh* answer (a password, a confirmation)
-drops it, and listens only when its prompt has left.
+drops it, and listens only when its prompt has left.  (Repeated because of noise
+or ^U, the prompt has been seen before, and the machine listens on.)
 """
 
 import logging

@@ -19,8 +19,9 @@ from appliance.operators.console.typed import HERE, OWN
 from tests.operators.console.line_rig import PASSWORD, PLAIN
 from tests.operators.console.played import SERIAL, WORDS, PlayedConsole, PlayedLockout, job
 
-PROMPT: Final = re.compile(r"Type ([A-Z-]+ \S+) to do it, 0 to go back: [^\n]*\Z")
-"""The last line that was taken, with whatever was echoed behind it."""
+PROMPT: Final = re.compile(r"Type ([A-Z-]+ \S+) to do it, 0 to go back: ")
+NOISY: Final = ("EB615: ", "ERR EB615")
+"""How lines begin that tell of noise, behind which a question is only repeated."""
 SLOW_READ: Final = 200
 WORDS_TYPED: Final = [
     *HERE,
@@ -84,7 +85,7 @@ class Life:
             case 10 | 11:
                 self.log_in()
             case 12:
-                self.confirm()
+                self.dice.choice([self.confirm, self.hurry])()
             case 13 | 14 | 15:
                 self.answer()
             case 16:
@@ -115,6 +116,7 @@ class Life:
         for line in (str(group.number), str(item.number), "1", self.dice.choice("12345")):
             self.feed(line.encode() + b"\r")
             self.settle()
+        self.nearly_confirm()
         if self.dice.random() < 0.3:
             self.confirm()
 
@@ -125,20 +127,50 @@ class Life:
             self.feed(b"\x15" + (PASSWORD if right else "no " + PASSWORD[3:]).encode() + b"\r")
             self.logins += right
 
+    def nearly_confirm(self) -> None:
+        """What is almost the words, behind their prompt."""
+        words = self.asked_for()
+        if words and self.dice.random() < 0.5:
+            near = [words.lower(), words + " ", " " + words, words[:-1], words + "x", "0"]
+            self.feed(self.dice.choice(near).encode() + b"\r")
+            self.orders()
+
+    def hurry(self) -> None:
+        """The very words, before their prompt has left."""
+        self.settle()
+        self.feed(b"\x15restore finance --to -10m\r")
+        self.orders()
+        for _ in range(self.dice.randrange(5)):
+            if self.console.waiting:
+                self.console.reply()
+                self.orders()
+            self.take(self.dice.choice([0, 0, 16, 100]))
+        self.confirm()
+
     def confirm(self) -> None:
         """The very words: behind their prompt they count, and ahead of it they do not."""
-        if self.dice.random() < 0.5:
-            self.settle()
-        prompt = PROMPT.search(self.seen.decode())
-        words = prompt[1] if prompt else WORDS
-        if prompt:
+        words = self.asked_for()
+        if words:
             # What chance has typed behind the prompt would go before it.
             self.feed(b"\x15")
             self.take(10_000)
             self.allowed_consent = words.partition(" ")[0].lower()
-        self.feed(words.encode() + b"\r")
+        self.feed((words or WORDS).encode() + b"\r")
         self.orders()
         self.allowed_consent = ""
+
+    def asked_for(self) -> str:
+        """The words that confirm what the line asks now; nothing unless their prompt was taken."""
+        text = self.seen.decode()
+        prompts = list(PROMPT.finditer(text))
+        if not prompts:
+            return ""
+        _, *behind = text[prompts[-1].end() :].split("\r\n")
+        whole, part = behind[:-1], behind[-1] if behind else ""
+        if not all(line.startswith(NOISY) for line in whole):
+            return ""
+        begun = any(one.startswith(part) for one in (*NOISY, prompts[-1][0], "\r"))
+        return prompts[-1][1] if begun or part.startswith(NOISY) else ""
 
     def settle(self) -> None:
         """Everything answered and taken."""
