@@ -443,8 +443,8 @@ class ServiceUnreachable(EbbtideError):
 
 
 class ServiceBusy(EbbtideError):
-    """The control socket serves a bounded number of connections, so that nobody can starve the
-    volumes through it."""
+    """The control socket serves a bounded number of connections, in all and for each user, so that
+    nobody can starve the volumes, or other users, through it."""
 
     code = "EB902"
     sentence = "cdpd serves {connections} control connections already"

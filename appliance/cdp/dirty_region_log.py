@@ -47,7 +47,7 @@ from appliance.cdp.format import (
 from appliance.cdp.interfaces import WRITE, Disk, DiskRequest
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.superblock import RING_SLOTS, Superblock
-from appliance.cdp.tasks import Task, Turn, gather
+from appliance.cdp.tasks import Completion, Task, Turn, gather
 from appliance.errors import DiskFailed, FormatDamaged
 
 CEILING_STEP = 1 << 20
@@ -216,6 +216,17 @@ class DirtyRegionLog:
                 )
             ]
         )
+
+    async def store_slot(self) -> None:
+        """The same, for a volume whose write path is at rest: nobody else hears of a failure.
+
+        DiskFailed if the primary does not take the slot.
+        """
+        written: Completion[OSError | None] = Completion()
+        self.write_slot(written.succeed)
+        error = await written
+        if error is not None:
+            raise DiskFailed(disk=self._disk.identity.id, reason=str(error))
 
     def _slot_written(self, error: OSError | None, done: Callable[[OSError | None], None]) -> None:
         self.behind = error is not None

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from errno import EIO
 
 from appliance.cdp.interfaces import FLUSH, Disk, DiskRequest, HostRequest, Post
+from appliance.cdp.route import Route
 
 Waiter = Callable[[bool], None]
 
@@ -34,29 +35,20 @@ class _Flush:
 
 
 class Flushes:
-    """`completed_write` tells up to where both legs are complete; `secondary` which disk the
-    journal is on now, if any; `lost` whether that disk has failed and tracking is not durable."""
+    """`completed_write` tells up to where both legs are complete."""
 
     def __init__(
         self,
-        primary: Disk,
+        route: Route,
         post: Post,
         stable_write: int,
         completed_write: Callable[[], int],
-        secondary: Callable[[], Disk | None],
-        lost: Callable[[], bool],
-        on_primary_error: Callable[[OSError], None],
-        on_secondary_error: Callable[[OSError], None],
     ) -> None:
         self.stable_write = stable_write
         """Everything up to here is on both media."""
-        self._primary = primary
+        self._route = route
         self._post = post
         self._completed_write = completed_write
-        self._secondary = secondary
-        self._lost = lost
-        self._on_primary_error = on_primary_error
-        self._on_secondary_error = on_secondary_error
         self._flushing = False
         self._waiters: list[Waiter] = []
         self._also_journal = False
@@ -86,6 +78,10 @@ class Flushes:
         if not self._flushing:
             self._submit()
 
+    def flush_both(self, done: Waiter) -> None:
+        """Make what is complete on both disks durable, whatever the policy."""
+        self.flush(True, done)
+
     def release_held(self, ok: bool) -> None:
         """Tracking is durable (`ok`), or the primary is lost too."""
         held, self._held = self._held, []
@@ -95,10 +91,9 @@ class Flushes:
     def _submit(self) -> None:
         waiters, self._waiters = self._waiters, []
         also_journal, self._also_journal = self._also_journal, False
-        disks = [self._primary]
-        secondary = self._secondary()
-        if also_journal and secondary is not None:
-            disks.append(secondary)
+        disks = [self._route.primary]
+        if also_journal and self._route.secondary is not None:
+            disks.append(self._route.secondary)
         flush = _Flush(waiters, self._completed_write(), len(disks))
         self._flushing = True
         for disk in disks:
@@ -121,20 +116,20 @@ class Flushes:
             self.stable_write = max(self.stable_write, flush.covers)
         if self._waiters:
             self._submit()
-        if flush.journal_failed and not flush.primary_failed and self._lost():
+        if flush.journal_failed and not flush.primary_failed and self._route.lost:
             self._held += flush.waiters
             return
         for waiter in flush.waiters:
             waiter(not flush.primary_failed)
 
     def _failed(self, flush: _Flush, disk: Disk, error: OSError) -> None:
-        if disk is self._primary:
+        if disk is self._route.primary:
             flush.primary_failed = True
             self.failures += 1
-            self._on_primary_error(error)
+            self._route.watcher.primary_failed(error, 0, 0)
         else:
             flush.journal_failed = True
-            self._on_secondary_error(error)
+            self._route.lose_secondary(error)
 
 
 def finish(requests: list[HostRequest], ok: bool) -> None:

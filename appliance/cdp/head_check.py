@@ -1,9 +1,10 @@
-"""Was the primary written elsewhere while we were away?
+"""Do a primary and a history belong together, or was one of them elsewhere meanwhile?
 
-A primary stays an ordinary disk: someone may have mounted it in another box,
-or brought back an old clone of it.  The superblock cannot tell; the blocks
-that were written last can.  Those of them that no intent excuses are compared
-with the head of the history.
+A secondary may be an old copy of itself: then its history ends before what the
+primary was promised of it.  And a primary stays an ordinary disk: someone may
+have mounted it in another box, or brought back an old clone of it.  The
+superblock cannot tell; the blocks that were written last can.  Those of them
+that no intent excuses are compared with the head of the history.
 
 Only as many of the newest maps are read as tell of enough blocks: what it
 costs does not depend on how much history there is.
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from appliance import events
 from appliance.cdp import disk_io
 from appliance.cdp.delta_map import spans
 from appliance.cdp.history import History
@@ -21,6 +23,7 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Task, gather
+from appliance.cdp.volume import Volume
 from appliance.errors import DiskFailed, FormatDamaged
 
 LAST_BLOCKS = 256
@@ -28,6 +31,31 @@ LARGEST = 64 << 10
 """Bytes of one write that are looked at."""
 MOST_ENTRIES = 256 * LAST_BLOCKS
 """Where a few blocks are written over and over, no older map is read behind so many entries."""
+
+
+async def belong_together(history: History, volume: Volume) -> bool:
+    """Is this history the past of this primary, as both are now?
+
+    If not, that is told, and all is compared, whatever the log says.
+    """
+    log = volume.log
+    newest = history.chain.newest_write
+    if newest < log.stable_write:
+        disk = history.disk.identity.id
+        volume.emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
+        return False
+    if not history.chain.baseline_whole:
+        return True
+
+    def excused() -> set[int]:
+        return {*log.active, *log.out_of_sync()}
+
+    # Numbers that were never given out here are another primary's.
+    ours = newest < max(1, log.ceiling)
+    if ours and await agrees_with_head(history, volume.primary, volume.pool, excused):
+        return True
+    volume.emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
+    return False
 
 
 async def agrees_with_head(

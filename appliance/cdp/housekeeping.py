@@ -11,9 +11,9 @@ from errno import EIO, ENOSPC
 from appliance import events
 from appliance.cdp import retention
 from appliance.cdp.interfaces import Timer
+from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Volume
-from appliance.cdp.write_path import Mode
 from appliance.errors import EbbtideError
 
 HOUSEKEEPING_SECONDS = 1.0

@@ -11,13 +11,10 @@ Invariants:
 * Hosts are served (`ONLINE`) only after recovery has settled every intent, and
   after a restore that a crash interrupted has ended; if that cannot end now,
   the volume is online and closed to hosts until it has.
-* Before the first write is acknowledged without the secondary, every region
-  with an intent is durably out of sync and the primary durably bears a new
-  generation.
-* Of a volume whose primary was lost nothing is attached, started or let on any
-  more: it comes back as a new one.
 * A secondary that failed comes back only through its media: reopened by the
   service once nothing of it is outstanding, read like after a crash, resynced.
+
+What is done as a disk fails is in `losses`.
 """
 
 from collections.abc import Callable
@@ -27,25 +24,21 @@ from itertools import count
 
 from appliance import events
 from appliance.cdp import disk_io, recovery, retention, superblock
-from appliance.cdp.head_check import agrees_with_head
-from appliance.cdp.history import History
+from appliance.cdp.head_check import belong_together
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import Clock, Disk, Post
+from appliance.cdp.losses import Losses, go_alone
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.overload import Overload
 from appliance.cdp.pair import check_pair
 from appliance.cdp.policies import Policies
 from appliance.cdp.rescue import Rescue
+from appliance.cdp.route import Watcher
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
-from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.volume_jobs import VolumeJobs
-from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed, EbbtideError, FormatDamaged, VolumeNotReady
-
-LONGEST_RETRY_TICKS = 300
-"""Seconds of housekeeping between two attempts of a synchronisation that keeps failing."""
 
 
 class Lifecycle:
@@ -73,17 +66,17 @@ class Lifecycle:
         self._orders = orders
         self.jobs = VolumeJobs(self.volume, job_numbers)
         self._housekeeping = Housekeeping(self.volume, self._ticked)
-        self._overload = Overload(self.volume)
+        self.losses = Losses(self.volume, self._housekeeping, self._continue_syncing)
+        self._watcher = Watcher(
+            self.losses.secondary_failed,
+            self.losses.primary_failed,
+            self._housekeeping.no_room,
+            self._housekeeping.crowded,
+            Overload(self.volume).held_back,
+        )
         self._log_is_whole = False
         self._unsettled = 0
-        self._retry_ticks = 1
-        self._ticks_to_retry = 0
-        self._losing: Task[None] | None = None
-        self._primary_is_lost = False
-        self._stopping = False
         self._attaching = False
-        self.on_secondary_lost: Callable[[Disk], None] = lambda disk: None
-        self.on_primary_lost: Callable[[Disk], None] = lambda disk: None
 
     # Into service
 
@@ -94,7 +87,7 @@ class Lifecycle:
         is raised before anything is written; call again without it to track.
         """
         volume = self.volume
-        self._require_primary()
+        self.losses.require_primary()
         volume.service = Service.RECOVERING
         began = self._clock.monotonic_ns()
         try:
@@ -105,16 +98,16 @@ class Lifecycle:
             else:
                 await self._attach(secondary, first=True)
             if volume.log.restoring and volume.history is not None:
-                await self.jobs.finish_restore()
-                await self._secondary_settled()
-            self._require_primary()
+                await self.jobs.restores.finish()
+                await self.losses.secondary_settled()
+            self.losses.require_primary()
         except BaseException as error:
             if isinstance(error, EbbtideError):
-                await self._secondary_settled()
+                await self.losses.secondary_settled()
             volume.service = Service.OFFLINE
             volume.history = volume.secondary = None
             raise
-        self.jobs.close_or_open()
+        self.jobs.restores.close_or_open()
         volume.service = Service.ONLINE
         if self._unsettled:
             self._emit(
@@ -127,38 +120,18 @@ class Lifecycle:
         self._housekeeping.start()
         self.jobs.continue_syncing()
 
-    def _require_primary(self) -> None:
-        """DiskFailed if it was lost since."""
-        if self._primary_is_lost:
-            reason = "it was lost while the volume was brought into service"
-            raise DiskFailed(disk=self.volume.primary.identity.id, reason=reason)
-
-    async def _secondary_settled(self) -> None:
-        """If the secondary is being lost, wait until the volume is tracking, or offline."""
-        if self._losing is not None:
-            with suppress(EbbtideError):
-                await self._losing
-
     async def _start_tracking(self) -> None:
         volume = self.volume
         log = volume.log
         # What hosts read from now on must not be undone by a power cut.
         await disk_io.flush(volume.primary)
         everything = range(volume.superblock.regions)
-        await log.set_out_of_sync(everything if not self._log_is_whole else log.active)
-        log.drop_tracked()
-        await self._new_generation()
-        path = volume.new_write_path(max(1, log.ceiling), self._orders.next)
-        self._listen(path)
+        await go_alone(volume, log.active if self._log_is_whole else everything)
+        path = volume.new_write_path(max(1, log.ceiling), self._orders.next, self._watcher)
         volume.path = path
         volume.protection = Protection.TRACKING
         volume.alert(events.SECONDARY_LOST, "writes are only tracked: its secondary is not here")
         path.track()
-
-    async def _new_generation(self) -> None:
-        volume = self.volume
-        volume.superblock = volume.superblock.child()
-        await superblock.store(volume.primary, self._pool, volume.superblock)
 
     async def attach(self, secondary: Disk) -> None:
         """The secondary is back: read its media, and resync what differs."""
@@ -183,8 +156,8 @@ class Lifecycle:
         if volume.secondary is secondary:
             assert volume.path is not None
             volume.path.lose_secondary(OSError(EIO, str(error)))
-        await self._secondary_settled()
-        if self._primary_is_lost:
+        await self.losses.secondary_settled()
+        if self.losses.primary_is_lost:
             volume.history = volume.secondary = None
 
     async def _attach(self, secondary: Disk, first: bool) -> None:
@@ -204,18 +177,17 @@ class Lifecycle:
             # Done, given up, or never begun: what hosts have written since is not undone.
             history.chain.restoring = None
         if first:
-            path = volume.new_write_path(
+            volume.path = volume.new_write_path(
                 max(history.chain.newest_write + 1, log.ceiling, history.chain.next_write),
                 self._orders.next,
+                self._watcher,
             )
-            self._listen(path)
-            volume.path = path
         assert volume.path is not None
         path = volume.path
         path.reserve = 0
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
-        trusted = self._log_is_whole and await self._belong_together(history)
+        trusted = self._log_is_whole and await belong_together(history, volume)
         if first:
             await recovery.take_stock(history, log, trusted)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
@@ -226,9 +198,9 @@ class Lifecycle:
             try:
                 # Only now: every write that was tracked must have its bit by then.
                 await recovery.take_stock(history, log, trusted)
-                self._require_primary()
+                self.losses.require_primary()
             except BaseException:
-                if not self._primary_is_lost:
+                if not self.losses.primary_is_lost:
                     path.track()
                 raise
             volume.history, volume.secondary = history, secondary
@@ -239,7 +211,7 @@ class Lifecycle:
         if volume.history is not history:
             reason = "it failed while it was being attached"
             raise DiskFailed(disk=secondary.identity.id, reason=reason)
-        self._require_primary()
+        self.losses.require_primary()
         if not log.restoring:
             history.chain.restoring = None  # given up meanwhile
         path.reserve = retention.reserve(volume.superblock.segment_count)
@@ -249,131 +221,15 @@ class Lifecycle:
         volume.alert(events.SECONDARY_LOST, None)
         self.jobs.tell_suspects()
 
-    async def _belong_together(self, history: History) -> bool:
-        """Is this history the past of this primary, as both are now?
-
-        If not, that is told, and all is compared, whatever the log says.
-        """
-        volume, log = self.volume, self.volume.log
-        newest = history.chain.newest_write
-        if newest < log.stable_write:
-            disk = history.disk.identity.id
-            self._emit(events.SECONDARY_STALE, volume=volume.name, disk=disk)
-            return False
-        if not history.chain.baseline_whole:
-            return True
-
-        def excused() -> set[int]:
-            return {*log.active, *log.out_of_sync()}
-
-        # Numbers that were never given out here are another primary's.
-        ours = newest < max(1, log.ceiling)
-        if ours and await agrees_with_head(history, volume.primary, self._pool, excused):
-            return True
-        self._emit(events.WRITTEN_ELSEWHERE, volume=volume.name)
-        return False
-
     def _ticked(self) -> None:
-        """What is out of sync is synchronised, unless a person said no.
+        if not self._attaching:  # which goes on by itself
+            self.jobs.tick()
 
-        After a failure it is tried again, at longer and longer intervals.
-        """
-        if self._attaching:
-            return  # it goes on by itself
-        last = self.volume.last_job
-        owed = last is not None and last.kind in ("baseline", "resync")
-        if last is not None and owed and last.result == "cancelled":
-            return
-        if last is None or last.result != "failed":
-            self._retry_ticks = 1
-        elif self._ticks_to_retry:
-            self._ticks_to_retry -= 1
-            return
-        else:
-            self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
-            self._ticks_to_retry = self._retry_ticks
-        self.jobs.continue_syncing()
-        self.jobs.tell_suspects()  # folding may have taken the last of them
-
-    def _listen(self, path: WritePath) -> None:
-        path.on_secondary_error = self._secondary_failed
-        path.on_primary_error = self._primary_failed
-        path.on_no_room = self._housekeeping.no_room
-        path.on_crowded = self._housekeeping.crowded
-        path.on_held_back = self._overload.held_back
-
-    # Out of protection, out of service
-
-    def _secondary_failed(self, error: OSError) -> None:
-        self._losing = Task(self._lose_secondary(str(error)))
-        self._losing.when_finished(self._lost)
-
-    async def _lose_secondary(self, reason: str) -> None:
-        """The write path is paused: make tracking durable, then go on with it."""
-        volume = self.volume
-        volume.protection = Protection.TRACKING
-        secondary, volume.secondary, volume.history = volume.secondary, None, None
-        if volume.job is not None:
-            volume.job.interrupt()
-        self._housekeeping.drop_chores()
-        assert volume.path is not None
-        await volume.log.set_out_of_sync(volume.log.active)
-        volume.log.drop_tracked()
-        await self._new_generation()
-        if not self._primary_is_lost:
-            volume.path.track()
-            volume.alert(events.SECONDARY_LOST, f"writes are only tracked: {reason}")
-            self._emit(events.SECONDARY_LOST, volume=volume.name, reason=reason)
-        if secondary is not None:
-            self.on_secondary_lost(secondary)
-
-    def _lost(self) -> None:
-        assert self._losing is not None
-        try:
-            self._losing.result()
-        except EbbtideError as error:
-            self._go_offline(str(error))
-
-    def _primary_failed(self, error: OSError, offset: int, length: int) -> None:
-        volume = self.volume
-        if volume.primary.fenced:
-            self._go_offline(str(error))
-            return
-        self._emit(events.PRIMARY_TROUBLE, volume=volume.name, reason=str(error))
-        size = volume.superblock.region_size
-        regions: list[int] = list(range(offset // size, -(-(offset + length) // size)))
-        if not length:
-            # A failed flush may have dropped anything that no flush has covered yet.
-            regions = list(volume.log.active)
-        if volume.protection is Protection.PROTECTED:
-            volume.protection = Protection.SYNCING
-        Task(self._mark(regions))
-
-    async def _mark(self, regions: list[int]) -> None:
-        """The disks differ there.  If that cannot be written down either, the intents stay."""
-        with suppress(DiskFailed):
-            await self.volume.log.set_out_of_sync(regions)
+    def _continue_syncing(self) -> None:
         if not self._attaching:
             self.jobs.continue_syncing()
 
-    def _go_offline(self, reason: str) -> None:
-        """The primary is lost.  What is in sync can still be read from the secondary."""
-        volume = self.volume
-        if self._primary_is_lost or (volume.service is Service.OFFLINE and not self._stopping):
-            return
-        self._primary_is_lost = True
-        volume.service = Service.OFFLINE
-        if volume.path is not None:
-            volume.log.doubt(volume.path.unsettled_regions())
-            volume.path.abandon()
-        if volume.job is not None:
-            volume.job.interrupt()
-        self._housekeeping.stop()
-        if self._stopping:
-            return  # what was owed to hosts is answered; the rest is the affair of who stops it
-        volume.alert(events.VOLUME_OFFLINE, f"the primary failed: {reason}")
-        self._emit(events.VOLUME_OFFLINE, volume=volume.name, reason=reason)
-        self.on_primary_lost(volume.primary)
+    # Out of service
 
     async def stop(self) -> None:
         """Out of service in order: nothing is left to settle at the next start."""
@@ -381,7 +237,7 @@ class Lifecycle:
         self._housekeeping.stop()
         await self.jobs.interrupt()
         serving = volume.service is Service.ONLINE
-        self._stopping = serving
+        self.losses.stopping = serving
         volume.service = Service.OFFLINE
         path = volume.path
         if path is None or not serving:
@@ -393,14 +249,14 @@ class Lifecycle:
         if history is not None and not history.journal.mid_write:
             history.journal.close_map()
         if history is not None:
-            await recovery.flush_both(path)
+            await path.flush_both()
         if history is not None and volume.history is history:  # not lost meanwhile
             # Not those whose region differs, and the bitmap does not say so yet.
             volume.log.retire(path.completed_write, history.chain.newest_write)
             with suppress(DiskFailed):  # the next start follows the stream instead
                 await history.checkpoint()
         volume.log.ceiling = path.next_write
-        await recovery.write_slot(volume.log)
+        await volume.log.store_slot()
 
     def secondary_gone(self) -> None:
         """The disk was pulled."""
@@ -410,7 +266,7 @@ class Lifecycle:
 
     def primary_gone(self) -> None:
         """The disk was pulled."""
-        self._go_offline("it was pulled")
+        self.losses.go_offline("it was pulled")
 
     # Policies
 

@@ -24,9 +24,8 @@ from appliance.cdp.points import Gap
 from appliance.cdp.stream import Stream
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.synchronise import Synchroniser
-from appliance.cdp.tasks import Completion
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, NoRoom
+from appliance.errors import NoRoom
 
 
 async def read_history(
@@ -115,11 +114,11 @@ async def settle(
             await history.checkpoint()
     if not chain.incomplete_from:
         chain.end_gaps()
-    await flush_both(path)
+    await path.flush_both()
     log.active.clear()
     log.stable_write = chain.newest_write
     log.ceiling = max(log.ceiling, path.next_write + CEILING_STEP)
-    await write_slot(log)
+    await log.store_slot()
     history.journal.close_map(MapKind.HOST)
 
 
@@ -136,20 +135,3 @@ async def _forget_chain(history: History) -> set[int]:
     history.segments.release(n for delta_map in chain.maps for n in delta_map.segments)
     chain.maps = []
     return regions
-
-
-async def flush_both(path: WritePath) -> None:
-    """DiskFailed if the primary does not flush."""
-    flushed: Completion[bool] = Completion()
-    path.flush_both(flushed.succeed)
-    if not await flushed:
-        raise DiskFailed(disk=path.primary.identity.id, reason="its flush failed")
-
-
-async def write_slot(log: DirtyRegionLog) -> None:
-    """DiskFailed if the primary does not take the slot."""
-    written: Completion[OSError | None] = Completion()
-    log.write_slot(written.succeed)
-    error = await written
-    if error is not None:
-        raise DiskFailed(disk="the primary", reason=str(error))

@@ -30,7 +30,6 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.points import Point
-from appliance.cdp.recovery import flush_both
 from appliance.cdp.retention import reserve
 from appliance.cdp.tasks import Ahead, Completion
 from appliance.cdp.write_path import WritePath
@@ -113,7 +112,7 @@ async def run(
         reader = await history.reader_of(point)
         await _write_all(reader, path, planned.extents, job, again)
         job.phase = "flushing"
-        await flush_both(path)
+        await path.flush_both()
         await end(history, path, log)
     finally:
         if not log.restoring:

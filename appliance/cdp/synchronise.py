@@ -26,7 +26,7 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pace import Pace
 from appliance.cdp.sync_progress import SyncProgress
-from appliance.cdp.tasks import Ahead, Completion
+from appliance.cdp.tasks import Ahead
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed
 
@@ -204,17 +204,20 @@ class Synchroniser:
             journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
-            await self._flush_both()
+            await self._flush_or_fail()
             # A secondary without these records must not be taken for this one.
             await self._path.promise(journaled)
             # What was marked again meanwhile may have changed behind the copy.
             done = set(batch) - self._log.marked - set(kept)
             await self._log.clear_out_of_sync(done)
 
-    async def _flush_both(self) -> None:
-        """The primary by way of its path, which tells hosts of a failure."""
-        flushed: Completion[bool] = Completion()
-        self._path.flush_primary(flushed.succeed)
+    async def _flush_or_fail(self) -> None:
+        """DiskFailed if either disk does not flush.
+
+        `WritePath.flush_both` would go on without the secondary, and so does not tell whether it
+        has what was repaired.  Of the primary the path hears: it tells hosts.
+        """
+        flushed = self._path.flush_primary()
         await disk_io.flush(self._history.disk)
         if not await flushed:
             raise DiskFailed(disk=self._primary.identity.id, reason="its flush failed")

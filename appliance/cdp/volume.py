@@ -32,8 +32,9 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.journal import HEADROOM
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.points import Gap, MapSummary, Point, Snapshot, Window
+from appliance.cdp.route import Mode, Watcher
 from appliance.cdp.superblock import Superblock
-from appliance.cdp.write_path import Mode, WritePath
+from appliance.cdp.write_path import WritePath
 from appliance.errors import SnapshotExists, SnapshotNotFound, VolumeNotReady
 
 LARGEST_ZERO = 32 << 20
@@ -97,7 +98,9 @@ class Volume:
         self._alerts: dict[str, str] = {}
         self.reads = HostReads(primary, post, pool)
 
-    def new_write_path(self, next_write: int, next_order: Callable[[], int]) -> WritePath:
+    def new_write_path(
+        self, next_write: int, next_order: Callable[[], int], watcher: Watcher
+    ) -> WritePath:
         """The path of this volume's writes, numbered from `next_write`."""
         superblock = self.superblock
         return WritePath(
@@ -110,6 +113,7 @@ class Volume:
             self.post,
             self.pool,
             next_order,
+            watcher,
         )
 
     # Hosts

@@ -1,30 +1,32 @@
-"""The jobs of one volume: the synchronisations and the restore, one at a time.
+"""The jobs of one volume: its synchronisations, and what is owed, one at a time.
 
-What is owed (a restore that was interrupted, a baseline, a resync) is started
-without being asked, as soon as it can run.
+What is owed (a restore that was interrupted, a baseline, a resync, a scan) is
+started without being asked, as soon as it can run.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from errno import EIO
 from itertools import count
 
 from appliance import events
-from appliance.cdp import recovery, restore
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.history import History
-from appliance.cdp.jobs import Job, JobKind, Result
+from appliance.cdp.job_runner import JobRunner
+from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.pace import Pace
-from appliance.cdp.points import Gap, Point
+from appliance.cdp.points import Gap
 from appliance.cdp.policies import Throttle
-from appliance.cdp.restore import RestorePlan
+from appliance.cdp.restore_jobs import RestoreJobs
 from appliance.cdp.suspects import OPEN
 from appliance.cdp.sync_progress import ScanKind, SyncProgress
 from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Cancelled, Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, EbbtideError, JobRunning, VolumeNotReady
+from appliance.errors import DiskFailed, JobRunning, VolumeNotReady
+
+LONGEST_RETRY_TICKS = 300
+"""Seconds of housekeeping between two attempts of a synchronisation that keeps failing."""
 
 
 class VolumeJobs:
@@ -32,10 +34,12 @@ class VolumeJobs:
 
     def __init__(self, volume: Volume, numbers: "count[int]") -> None:
         self._volume = volume
-        self._numbers = numbers
+        self._runner = JobRunner(volume, numbers)
+        self.restores = RestoreJobs(volume, self._runner)
         self.synchroniser: Synchroniser | None = None
         """Set with the secondary."""
-        self._giving_up = False
+        self._retry_ticks = 1
+        self._ticks_to_retry = 0
 
     async def interrupt(self) -> None:
         """Stop the running job, if any, and wait for its end; what is owed goes on later."""
@@ -44,35 +48,27 @@ class VolumeJobs:
             job.interrupt()
             await job.finished
 
-    def _run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> Job:
-        volume = self._volume
-        if volume.job is not None:
-            raise JobRunning(volume=volume.name, kind=volume.job.kind)
-        job = Job(next(self._numbers), kind, volume.name, self._volume.clock)
-        volume.job = job
-        self._volume.emit(events.JOB_STARTED, volume=volume.name, kind=kind, job=job.number)
+    # What is owed
 
-        async def run() -> None:
-            try:
-                await work(job)
-                outcome: tuple[Result, Exception | None] = ("done", None)
-            except Cancelled:
-                outcome = (job.stopped, None)
-            except EbbtideError as error:
-                outcome = ("failed", error)
-            volume.job, volume.last_job = None, job
-            history = volume.history
-            if outcome[1] is not None and history is not None and history.disk.fenced:
-                # Without writes of hosts nobody else might notice.
-                assert volume.path is not None
-                volume.path.lose_secondary(OSError(EIO, str(outcome[1])))
-            self._volume.emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
-            job.end(*outcome)
+    def tick(self) -> None:
+        """What is out of sync is synchronised, unless a person said no.
 
-        job.task = Task(run())
-        return job
-
-    # Synchronisations
+        Once a second.  After a failure it is tried again, at longer and longer intervals.
+        """
+        last = self._volume.last_job
+        owed = last is not None and last.kind in ("baseline", "resync")
+        if last is not None and owed and last.result == "cancelled":
+            return
+        if last is None or last.result != "failed":
+            self._retry_ticks = 1
+        elif self._ticks_to_retry:
+            self._ticks_to_retry -= 1
+            return
+        else:
+            self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
+            self._ticks_to_retry = self._retry_ticks
+        self.continue_syncing()
+        self.tell_suspects()  # folding may have taken the last of them
 
     def continue_syncing(self) -> None:
         """Start what is owed, if it can run now: first what keeps the hosts out."""
@@ -81,14 +77,16 @@ class VolumeJobs:
         if history is None or volume.job is not None or volume.service is not Service.ONLINE:
             return
         if volume.log.restoring:
-            if not self._giving_up:
-                self._run("restore", self._restore_again)
+            if not self.restores.giving_up:
+                self.restores.go_on()
         elif not history.chain.baseline_whole:
-            self._run("baseline", self._baseline)
+            self._runner.run("baseline", self._baseline)
         elif volume.log.out_of_sync() or history.chain.incomplete_from:
-            self._run("resync", self._resync)
+            self._runner.run("resync", self._resync)
         elif history.chain.scan is not None:
             self._run_scan(history.chain.scan)
+
+    # Synchronisations
 
     def synchronise(self, kind: JobKind) -> Job:
         """`resync` looks only at what may differ, `full` compares and repairs everything,
@@ -104,7 +102,7 @@ class VolumeJobs:
                 volume=volume.name, state=volume.state, reason="it is being synchronised already"
             )
         if kind == "resync":
-            return self._run(kind, self._resync)
+            return self._runner.run(kind, self._resync)
         if volume.job is not None:
             raise JobRunning(volume=volume.name, kind=volume.job.kind)
         history.chain.scan = SyncProgress(ScanKind[kind.upper()])
@@ -134,7 +132,7 @@ class VolumeJobs:
         await self._seal_sync()
 
     def _run_scan(self, scan: SyncProgress) -> Job:
-        job = self._run(scan.kind.name.lower(), lambda job: self._scan(scan, job))  # type: ignore[arg-type]
+        job = self._runner.run(scan.kind.name.lower(), lambda job: self._scan(scan, job))  # type: ignore[arg-type]
         if scan.paused:
             job.pause()
         job.on_pause = lambda paused: self._paused(scan, paused)
@@ -183,7 +181,7 @@ class VolumeJobs:
         assert path is not None
         try:
             await path.rest()
-            await recovery.flush_both(path)
+            await path.flush_both()
             yield history, path
             await history.checkpoint()
         finally:
@@ -255,110 +253,3 @@ class VolumeJobs:
         until = "now" if last == OPEN else f"write {last}"
         text = f"points from write {first} to {until} may not match what the host had"
         volume.alert(events.SUSPECTS, text)
-
-    # Restores
-
-    async def plan_restore(self, point: Point, force: bool = False) -> RestorePlan:
-        """What putting the point back would do.
-
-        NoRoom if history cannot take it, PointSuspect unless a person forces it.
-        """
-        history = self._volume.require_history()
-        if self._volume.protection is not Protection.PROTECTED:
-            raise VolumeNotReady(
-                volume=self._volume.name, state=self._volume.state, reason="it is not in sync"
-            )
-        if not force:
-            history.chain.check_trusted(point.write, point.text)
-        planned = await restore.plan(history, point, self._volume.sector)
-        restore.check_room(history, planned)
-        return planned
-
-    def restore(self, planned: RestorePlan, send_hosts_away: Callable[[], Awaitable[None]]) -> Job:
-        """Put the point back, after the hosts are gone; who stays gets EIO meanwhile."""
-        self._volume.require_history()
-        return self._run("restore", lambda job: self._restore(planned, send_hosts_away, job))
-
-    async def _restore(
-        self,
-        planned: RestorePlan,
-        send_hosts_away: Callable[[], Awaitable[None]],
-        job: Job,
-    ) -> None:
-        volume = self._volume
-        job.phase = "disconnecting hosts"
-        await send_hosts_away()
-        history = volume.require_history()
-        assert volume.path is not None
-        volume.closed_to_hosts = True
-        hold = history.hold(planned.point.write, None)
-        try:
-            history.chain.check_restorable(planned.point.write, planned.point.text)
-            # What hosts wrote since the plan was made is put back as well.
-            await volume.path.drain()
-            planned = await restore.plan(history, planned.point, volume.sector)
-            restore.check_room(history, planned)
-            before = volume.path.next_write - 1
-            await restore.run(history, volume.path, volume.log, planned, job)
-        finally:
-            history.let_go(hold)
-            self.close_or_open()
-        volume.emit(events.RESTORED, volume=volume.name, point=planned.point.text, write=before)
-
-    def close_or_open(self) -> None:
-        """Hosts are let in, unless a restore is owed."""
-        volume = self._volume
-        volume.closed_to_hosts = volume.log.restoring
-        text = "hosts are kept out until the interrupted restore is done, or given up"
-        volume.alert(events.RESTORE_OWED, text if volume.closed_to_hosts else None)
-
-    async def finish_restore(self) -> None:
-        """Go on with the restore that is owed, and wait; if that fails, it stays owed."""
-        await self._run("restore", self._restore_again).finished
-
-    async def _restore_again(self, job: Job) -> None:
-        volume = self._volume
-        path, history, log = volume.path, volume.history, volume.log
-        assert path is not None
-        assert history is not None
-        job.must_end = True
-        self.close_or_open()
-        try:
-            if history.chain.restoring is None:
-                await restore.end(history, path, log)  # it was done, but for saying so
-                return
-            write, first = history.chain.restoring
-            point = Point(write, None, f"write:{write}")
-            planned = await restore.plan(history, point, volume.sector)
-            await restore.run(history, path, log, planned, job, again=True)
-        finally:
-            self.close_or_open()
-        volume.emit(events.RESTORED, volume=volume.name, point=point.text, write=first - 1)
-
-    async def give_up_restore(self) -> None:
-        """Take the volume as it is, half restored, and let hosts in; durable when this returns.
-
-        A restore that runs is stopped.  What it had written stays, and is
-        undone by restoring to the write before it.
-        """
-        volume = self._volume
-        if not volume.log.restoring:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="it owes no restore"
-            )
-        if volume.path is None or volume.service is Service.OFFLINE:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="it is not in service"
-            )
-        self._giving_up = True
-        try:
-            if (job := volume.job) is not None:
-                job.cancel()
-                await job.finished
-            # Its last writes may be under way; and what hosts read is not undone by a power cut.
-            await volume.path.settled(volume.path.next_write - 1)
-            await recovery.flush_both(volume.path)
-            await restore.end(volume.history, volume.path, volume.log)
-        finally:
-            self._giving_up = False
-        self.close_or_open()

@@ -266,8 +266,8 @@ class Assembly:
             self._orders,
             self._job_numbers,
         )
-        lifecycle.on_secondary_lost = lambda disk: self._secondary_lost(slot)
-        lifecycle.on_primary_lost = lambda disk: self._primary_lost(slot)
+        lifecycle.losses.on_secondary_lost = lambda disk: self._secondary_lost(slot)
+        lifecycle.losses.on_primary_lost = lambda disk: self._primary_lost(slot)
         slot.lifecycle = lifecycle
         self.lifecycles[found.name] = lifecycle
         secondary = None if bay is None else bay.disk

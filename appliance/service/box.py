@@ -237,17 +237,17 @@ class Box:
         return self._assembly.lifecycle(name).jobs.synchronise(kind)
 
     async def plan_restore(self, name: str, point: Point, force: bool) -> RestorePlan:
-        return await self._assembly.lifecycle(name).jobs.plan_restore(point, force)
+        return await self._assembly.lifecycle(name).jobs.restores.plan(point, force)
 
     def restore(self, name: str, plan: RestorePlan) -> Job:
-        job = self._assembly.lifecycle(name).jobs.restore(
+        job = self._assembly.lifecycle(name).jobs.restores.start(
             plan, lambda: self.exports.disconnect(name, "it is being restored")
         )
         job.finished.when_finished(lambda: self.exports.admit(name))
         return job
 
     async def give_up_restore(self, name: str) -> None:
-        await Task(self._assembly.lifecycle(name).jobs.give_up_restore())  # whoever goes away
+        await Task(self._assembly.lifecycle(name).jobs.restores.give_up())  # whoever goes away
 
     def pause_job(self, name: str, paused: bool) -> None:
         job = self._assembly.lifecycle(name).volume.job

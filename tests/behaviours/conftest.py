@@ -1,11 +1,27 @@
-"""A volume on disks whose media are in the test's hands."""
+"""A service with blank disks, or a volume on disks whose media are in the test's hands."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.service.blank_pair import Pair, blank_pair
 from tests.service.media import Media, PlayedDisk
-from tests.service.service_process import MIB, Service
+from tests.service.service_process import MIB, Service, service_in
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for all tests of a module that do not stop it."""
+    with service_in(tmp_path_factory.mktemp("running")) as service:
+        service.start()
+        yield service
+
+
+@pytest.fixture
+def pair(running: Service) -> Iterator[Pair]:
+    """Blank disks of it."""
+    with blank_pair(running) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp.comparison import Comparison
-from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
-from appliance.cdp.tasks import Completion
+from appliance.cdp.interfaces import FLUSH, WRITE
 from appliance.errors import PointInGap, WrongDisk
 from tests.cdp.simulated_pair import REGION, SimulatedPair
 
@@ -37,17 +36,22 @@ def assert_equal_disks(pair: SimulatedPair) -> None:
 # Points
 
 
-def test_no_point_of_an_absence_is_given() -> None:
-    """Not the writes that were only tracked, and no half of what the resync put back."""
-    pair = protected(seed=1)
+def after_an_absence(seed: int) -> tuple[SimulatedPair, int]:
+    """Back in sync, three writes were only tracked; and the last write before them."""
+    pair = protected(seed)
     kept = pair.volume.write_number
     pair.stop()
     pair.start(with_secondary=False)
     for region in (1, 3, 5):
         pair.write(region * REGION, b"\x22" * BLOCK)
     pair.stop()
-
     pair.start()
+    return pair, kept
+
+
+def test_no_point_of_an_absence_is_given() -> None:
+    """Not the writes that were only tracked, and no half of what the resync put back."""
+    pair, kept = after_an_absence(seed=1)
 
     window = pair.volume.window()
     assert window is not None
@@ -61,14 +65,7 @@ def test_no_point_of_an_absence_is_given() -> None:
 
 
 def test_nor_once_the_service_has_started_anew() -> None:
-    pair = protected(seed=2)
-    kept = pair.volume.write_number
-    pair.stop()
-    pair.start(with_secondary=False)
-    for region in (1, 3, 5):
-        pair.write(region * REGION, b"\x22" * BLOCK)
-    pair.stop()
-    pair.start()
+    pair, kept = after_an_absence(seed=2)
     newest = pair.volume.write_number
     after = pair.write(BLOCK, b"\x33" * BLOCK)
     pair.power_cut()
@@ -182,9 +179,8 @@ def test_a_flush_that_the_secondary_failed_is_answered_once_tracking_is_durable(
 def test_what_only_the_primary_had_taken_when_the_secondary_went_is_resynced(seed: int) -> None:
     pair = protected(seed)
     pair.secondary.medium.stall()
-    answered: Completion[HostRequest] = Completion()
-    data = memoryview(b"\x66" * BLOCK)
-    pair.volume.submit(HostRequest(WRITE, 3 * REGION, BLOCK, answered.succeed, data=data))
+    data = b"\x66" * BLOCK
+    answered = pair.begin_write(3 * REGION, data)
     pair.world.run_idle()
     pair.secondary.medium.remove()
     assert not pair.world.run_until(answered).error
@@ -230,9 +226,7 @@ def test_a_region_marked_again_behind_its_repair_is_repaired_again(seed: int) ->
     assert job is not None
     pair.world.run_until(lambda: job.bytes_scanned > 2 * REGION)
     pair.primary.medium.fail_next(WRITE, EIO)
-    answered: Completion[HostRequest] = Completion()
-    data = memoryview(b"\x88" * BLOCK)
-    pair.volume.submit(HostRequest(WRITE, 0, BLOCK, answered.succeed, data=data))
+    answered = pair.begin_write(0, b"\x88" * BLOCK)
     assert pair.world.run_until(answered).error == EIO
     assert not job.finished.finished, "it is still at work on the others"
 
@@ -253,10 +247,7 @@ def test_a_write_that_fails_as_a_resync_begins_is_repaired(
         for error in (0, EIO):  # before the second one its intent is known
             if error:
                 pair.primary.medium.fail_next(WRITE, error)
-            answered: Completion[HostRequest] = Completion()
-            data = memoryview(pair.random.randbytes(BLOCK))
-            pair.volume.submit(HostRequest(WRITE, 0, BLOCK, answered.succeed, data=data))
-            assert (await answered).error == error
+            assert (await pair.begin_write(0, pair.random.randbytes(BLOCK))).error == error
         mocker.stopall()
         return comparison
 

@@ -17,7 +17,6 @@ from appliance.cdp.dirty_region_log import CEILING_STEP, DirtyRegionLog
 from appliance.cdp.format import PAGE, PRIMARY, SECONDARY, ZEROS
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.pit_map import PitMap
-from appliance.cdp.recovery import write_slot
 from appliance.cdp.stream import Stream, as_rows
 from appliance.cdp.superblock import RING_SLOTS, copies
 from appliance.errors import EbbtideError, FormatDamaged
@@ -337,7 +336,7 @@ def test_a_damaged_intent_slot_lets_no_write_number_come_again(fresh: Scene) -> 
     pair.run(log.load())
     for _ in range(2):
         log.ceiling += CEILING_STEP
-        pair.run(write_slot(log))
+        pair.run(log.store_slot())
     reserved = log.ceiling
     _flip(10, 1)(fresh, PRIMARY, _slot(fresh, 0))
     pair.start()

@@ -93,8 +93,8 @@ def write_some(rig: Rig, *firsts: int) -> list[int]:
 def restore(rig: Rig, number: int) -> None:
     assert rig.lifecycle is not None
     point = rig.finish("resolving", Task(rig.volume.resolve(f"write:{number}")))
-    plan = rig.finish("planning", Task(rig.lifecycle.jobs.plan_restore(point)))
-    job = rig.lifecycle.jobs.restore(plan, rig.send_hosts_away)
+    plan = rig.finish("planning", Task(rig.lifecycle.jobs.restores.plan(point)))
+    job = rig.lifecycle.jobs.restores.start(plan, rig.send_hosts_away)
     rig.wait("the restore", lambda: job.result is not None)
     assert job.result == "done", job.error
 

@@ -2,12 +2,20 @@
 
 import errno
 
+import pytest
+
 from appliance.hosts.nbd import wire
 from tests.service.agreement import assert_exact, assert_in_sync, record
 from tests.service.media import PlayedDisk
 from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Recorder
 from tests.service.service_process import Service
+
+
+@pytest.fixture
+def recorder(service: Service) -> Recorder:
+    """It remembers the volume from before the first write."""
+    return record(service, "finance")
 
 
 def write_through(client: NbdClient, recorder: Recorder, disk: PlayedDisk) -> None:
@@ -19,9 +27,8 @@ def write_through(client: NbdClient, recorder: Recorder, disk: PlayedDisk) -> No
 
 
 def test_a_secondary_pulled_under_load_and_put_back(
-    primary: PlayedDisk, secondary: PlayedDisk, service: Service
+    primary: PlayedDisk, secondary: PlayedDisk, service: Service, recorder: Recorder
 ) -> None:
-    recorder = record(service, "finance")
     with service.connect("finance") as client:
         recorder.write_some(client, 100)
         safe = recorder.life.last
@@ -48,9 +55,8 @@ def test_a_secondary_pulled_under_load_and_put_back(
 
 
 def test_a_secondary_that_comes_later(
-    primary: PlayedDisk, secondary: PlayedDisk, service: Service
+    primary: PlayedDisk, secondary: PlayedDisk, service: Service, recorder: Recorder
 ) -> None:
-    recorder = record(service, "finance")
     with service.connect("finance") as client:
         recorder.write_some(client, 50)
     first = recorder.life
@@ -77,9 +83,8 @@ def test_a_secondary_that_comes_later(
 
 
 def test_a_primary_pulled_under_load_and_put_back(
-    primary: PlayedDisk, secondary: PlayedDisk, service: Service
+    primary: PlayedDisk, secondary: PlayedDisk, service: Service, recorder: Recorder
 ) -> None:
-    recorder = record(service, "finance")
     with service.connect("finance") as client:
         recorder.write_some(client, 100)
         safe = recorder.life.last

@@ -126,7 +126,7 @@ def test_a_start_with_the_secondary_ends_it_before_hosts_come(half: Interrupted)
 def test_given_up_without_the_secondary_hosts_get_what_is_there(half: Interrupted) -> None:
     pair = half.pair
     half.lose_secondary()
-    pair.run(pair.lifecycle.jobs.give_up_restore())
+    pair.run(pair.lifecycle.jobs.restores.give_up())
     assert pair.volume.state == "tracking"
     found = pair.read(pair.volume)
     assert found not in (half.wanted, pair.states[half.newest])
@@ -145,19 +145,19 @@ def test_given_up_without_the_secondary_hosts_get_what_is_there(half: Interrupte
 
 def test_given_up_while_it_runs_it_can_be_undone(half: Interrupted) -> None:
     pair = half.pair
-    pair.run(pair.lifecycle.jobs.give_up_restore())
+    pair.run(pair.lifecycle.jobs.restores.give_up())
     assert half.job.result == "cancelled"
     assert pair.volume.state == "protected"
     undone = start_restore(pair, half.newest)
     pair.world.run_until(undone.finished)
     assert pair.read(pair.volume) == pair.states[half.newest]
     with pytest.raises(VolumeNotReady):
-        pair.run(pair.lifecycle.jobs.give_up_restore())
+        pair.run(pair.lifecycle.jobs.restores.give_up())
 
 
 def test_given_up_it_does_not_start_again_meanwhile(half: Interrupted) -> None:
     pair = half.pair
-    giving_up = Task(pair.lifecycle.jobs.give_up_restore())
+    giving_up = Task(pair.lifecycle.jobs.restores.give_up())
     pair.primary.medium.stall()
     pair.idle()
     assert not giving_up.finished
@@ -172,7 +172,7 @@ def test_it_can_be_given_up_while_the_volume_starts(half: Interrupted) -> None:
     pair.kill()
     starting = Task(pair.made().start(pair.secondary))
     pair.world.run_until(lambda: pair.volume.job is not None)
-    pair.run(pair.lifecycle.jobs.give_up_restore())
+    pair.run(pair.lifecycle.jobs.restores.give_up())
     pair.world.run_until(starting)
     assert events.RESTORE_OWED not in dict(pair.volume.alerts())
     assert not half.is_whole()
@@ -228,7 +228,7 @@ def test_given_up_hosts_wait_for_its_last_writes(half: Interrupted, steps: int) 
         pair.world.step()
     if half.job.finished.finished:
         return
-    pair.run(pair.lifecycle.jobs.give_up_restore())
+    pair.run(pair.lifecycle.jobs.restores.give_up())
     assert pair.volume.path is not None
     assert pair.volume.path.completed_write == pair.volume.write_number
 

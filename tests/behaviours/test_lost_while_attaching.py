@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Task
 from appliance.cdp.volume import Service
-from appliance.cdp.write_path import Mode
 from appliance.errors import EbbtideError
 from tests.cdp.simulated_pair import SimulatedPair
 

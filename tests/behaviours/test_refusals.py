@@ -5,31 +5,16 @@ import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.service.agreement import record
-from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, tool
+from tests.service.blank_pair import FAILED, REFUSED, Pair, tool
 from tests.service.media import Media
 from tests.service.nbd_client import ExportRefusedError
-from tests.service.service_process import BIN, MIB, Service, service_in
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all that does not stop it."""
-    with service_in(tmp_path_factory.mktemp("refusals")) as service:
-        service.start()
-        yield service
-
-
-@pytest.fixture
-def pair(running: Service) -> Iterator[Pair]:
-    """Blank disks of it."""
-    with blank_pair(running) as pair:
-        yield pair
+from tests.service.service_process import BIN, MIB, Service
 
 
 class TestProtect:
@@ -106,14 +91,7 @@ class TestProtect:
     def test_a_mounted_disk(self, media: Media, make_service: Callable[..., Service]) -> None:
         disk, other = media.loop("mounted", 8 * MIB), media.loop("other", 64 * MIB)
         tool("mke2fs", "-q", "-F", disk.node)
-        place = disk.file.parent / "mount"
-        place.mkdir()
-        mounted = subprocess.run(
-            ["mount", str(disk.node), str(place)], check=False, capture_output=True, text=True
-        )
-        if mounted.returncode:
-            pytest.skip(f"mounting is not allowed here: {mounted.stderr.strip()}")
-        try:
+        with disk.mounted() as place:
             service = make_service("udev")
             service.start(disk.id, other.id)
             code, error, sentence = service.refused(
@@ -121,8 +99,6 @@ class TestProtect:
             )
             assert (code, error) == (REFUSED, "EB102")
             assert str(place) in sentence
-        finally:
-            subprocess.run(["umount", str(place)], check=True)
 
 
 class TestAdoption:

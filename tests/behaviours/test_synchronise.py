@@ -138,10 +138,10 @@ def test_the_walk_back_ends_at_the_map_that_wrote_the_block(
         in_doubt = any(first <= write <= last for first, last in expected)
         if in_doubt or (blocks == [12]):
             with pytest.raises(PointSuspect):
-                pair.run(pair.lifecycle.jobs.plan_restore(point))
-            pair.run(pair.lifecycle.jobs.plan_restore(point, force=True))
+                pair.run(pair.lifecycle.jobs.restores.plan(point))
+            pair.run(pair.lifecycle.jobs.restores.plan(point, force=True))
         else:
-            pair.run(pair.lifecycle.jobs.plan_restore(point))
+            pair.run(pair.lifecycle.jobs.restores.plan(point))
             assert pair.point(point.text) == pair.states[write]
 
 
@@ -176,7 +176,7 @@ def test_a_suspicion_ends_with_the_map_that_writes_the_block_again(pair: Simulat
     later = pair.write(9 * BLOCK, pair.random.randbytes(BLOCK))
     assert figures(synchronised(pair, "verify")) == (0, 0)
     assert suspects(pair) == [(4, 6), (7, 7), (rewritten, rewritten)]
-    pair.run(pair.lifecycle.jobs.plan_restore(pair.run(pair.volume.resolve(f"write:{later}"))))
+    pair.run(pair.lifecycle.jobs.restores.plan(pair.run(pair.volume.resolve(f"write:{later}"))))
 
 
 def test_what_a_later_scan_finds_right_untouched_is_cleared(pair: SimulatedPair) -> None:
@@ -224,7 +224,9 @@ def test_a_scan_goes_on_where_a_crash_stopped_it(
     if kind == "full":
         assert pair.point(f"write:{newest(pair)}") == pair.read(pair.volume)
         pair.run(
-            pair.lifecycle.jobs.plan_restore(pair.run(pair.volume.resolve(f"write:{newest(pair)}")))
+            pair.lifecycle.jobs.restores.plan(
+                pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+            )
         )
         assert figures(synchronised(pair, "verify")) == (0, 0)
 
@@ -269,7 +271,7 @@ def test_after_a_cancelled_copy_hosts_write_maps_of_their_own(pair: SimulatedPai
     assert suspects(pair)[-1][1] == newest(pair), "what was copied by half is trusted by nobody"
     assert figures(synchronised(pair, "full"))[0] < 4 * BLOCK
     point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
-    pair.run(pair.lifecycle.jobs.plan_restore(point))
+    pair.run(pair.lifecycle.jobs.restores.plan(point))
     assert pair.point(point.text) == pair.read(pair.volume)
 
 
@@ -360,7 +362,7 @@ def test_a_copy_that_two_lives_have_made_ends_every_suspicion(
     [gap] = pair.volume.gaps()[:1]
     assert (gap.from_write, gap.to_write) == (before + 1, newest(pair) - 1)
     point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
-    pair.run(pair.lifecycle.jobs.plan_restore(point))
+    pair.run(pair.lifecycle.jobs.restores.plan(point))
 
 
 def test_a_copy_ends_suspicion_where_no_host_has_ever_written() -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from tests.drivers.labels import put_array, put_gpt, put_lvm_label
 from tests.service.agreement import assert_exact, assert_in_sync, record
 from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, tool
 from tests.service.media import Media
-from tests.service.service_process import MIB, Service, service_in
+from tests.service.service_process import MIB, Service
 
 SIZE = 64 * MIB
 
@@ -52,19 +52,6 @@ def blkid(disk: Path) -> str:
     return "\n".join(
         line for line in done.stdout.splitlines() if not line.startswith(("DEVNAME=", "PTTYPE=dos"))
     )
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_in(tmp_path_factory.mktemp("wipe")) as service:
-        service.start()
-        yield service
-
-
-@pytest.fixture
-def pair(running: Service) -> Iterator[Pair]:
-    with blank_pair(running) as pair:
-        yield pair
 
 
 @pytest.mark.parametrize("what", CARRIED)
@@ -170,15 +157,7 @@ def test_a_mounted_disk_is_not_wiped(media: Media, make_service: Callable[..., S
     primary, secondary = media.loop("primary", 8 * MIB), media.loop("mounted", SIZE, attach=False)
     make_ext4(secondary.file)
     secondary.attach()
-    assert secondary.node is not None
-    place = secondary.file.parent / "mount"
-    place.mkdir()
-    mounting = subprocess.run(
-        ["mount", str(secondary.node), str(place)], check=False, capture_output=True, text=True
-    )
-    if mounting.returncode:
-        pytest.skip(f"mounting is not allowed here: {mounting.stderr.strip()}")
-    try:
+    with secondary.mounted() as place:
         service = make_service("udev")
         service.start(primary.id, secondary.id)
         (place / "letter").write_bytes(b"precious")
@@ -191,8 +170,6 @@ def test_a_mounted_disk_is_not_wiped(media: Media, make_service: Callable[..., S
             yes=True,
         )
         assert (code, error) == (REFUSED, "EB102"), sentence
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
     tool("e2fsck", "-fn", secondary.node)
 
 

@@ -178,6 +178,13 @@ class SimulatedPair:
         assert not request.error
         return request.number
 
+    def begin_write(self, offset: int, data: bytes) -> Completion[HostRequest]:
+        """A write that may fail; it is answered later, and its state is not noted."""
+        done: Completion[HostRequest] = Completion()
+        request = HostRequest(WRITE, offset, len(data), done.succeed, data=memoryview(data))
+        self.volume.submit(request)
+        return done
+
     def flush(self) -> None:
         done: Completion[HostRequest] = Completion()
         request = HostRequest(FLUSH, 0, 0, done.succeed)

@@ -6,17 +6,20 @@ from errno import EIO
 import pytest
 
 from appliance.cdp.interfaces import FLUSH
-from appliance.cdp.tasks import Completion
+from appliance.cdp.tasks import Task
+from appliance.errors import DiskFailed
 from appliance.simulated.medium import Medium
 from tests.cdp.test_write_path import protected
 from tests.simulation.rig import Rig
 
 
 def flush_both(rig: Rig) -> bool:
-    flushed: Completion[bool] = Completion()
-    rig.path.flush_both(flushed.succeed)
-    rig.wait("a flush", lambda: flushed.finished)
-    return flushed.result()
+    """Whether the primary took it."""
+    try:
+        rig.finish("a flush", Task(rig.path.flush_both()))
+    except DiskFailed:
+        return False
+    return True
 
 
 def primary_of(rig: Rig) -> Medium:
@@ -35,10 +38,10 @@ def test_nothing_is_stable_by_a_flush_that_one_disk_refused(
         rig.errors_allowed = True
         rig.write(0, 8)
         rig.settle()
-        before = rig.path.stable_write
+        before = rig.path._flushes.stable_write
         failing(rig).fail_next(FLUSH, EIO)
         assert flush_both(rig) is (failing is secondary_of), "a lost journal is tracked instead"
-        assert rig.path.stable_write == before < rig.path.completed_write
+        assert rig.path._flushes.stable_write == before < rig.path.completed_write
 
 
 def test_a_flush_of_both_makes_stable_what_was_complete() -> None:
@@ -47,18 +50,17 @@ def test_a_flush_of_both_makes_stable_what_was_complete() -> None:
         rig.settle()
         complete = rig.path.completed_write
         assert flush_both(rig)
-        assert rig.path.stable_write == complete
+        assert rig.path._flushes.stable_write == complete
 
 
 def test_a_flush_of_the_primary_alone_makes_nothing_stable() -> None:
     with protected() as rig:
         rig.write(0, 8)
         rig.settle()
-        before = rig.path.stable_write
-        flushed: Completion[bool] = Completion()
-        rig.path._flushes.flush(False, flushed.succeed)
+        before = rig.path._flushes.stable_write
+        flushed = rig.path.flush_primary()
         rig.wait("a flush", lambda: flushed.finished)
-        assert rig.path.stable_write == before
+        assert rig.path._flushes.stable_write == before
 
 
 def test_a_flush_of_the_appliance_itself_that_failed_is_told_to_every_host() -> None:

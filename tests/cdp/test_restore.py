@@ -15,8 +15,8 @@ async def nobody_there() -> None:
 
 def start_restore(pair: SimulatedPair, write: int) -> Job:
     point = pair.run(pair.volume.resolve(f"write:{write}"))
-    planned = pair.run(pair.lifecycle.jobs.plan_restore(point))
-    return pair.lifecycle.jobs.restore(planned, nobody_there)
+    planned = pair.run(pair.lifecycle.jobs.restores.plan(point))
+    return pair.lifecycle.jobs.restores.start(planned, nobody_there)
 
 
 def put_back(pair: SimulatedPair, write: int) -> Job:
@@ -105,7 +105,7 @@ def test_once_given_up_it_writes_no_more(pair: SimulatedPair) -> None:
         pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
     job = start_restore(pair, before)
     pair.world.run_until(lambda: job.bytes_copied >= 4 * BLOCK)
-    pair.run(pair.lifecycle.jobs.give_up_restore())
+    pair.run(pair.lifecycle.jobs.restores.give_up())
     assert job.result == "cancelled"
     number = pair.volume.write_number
     pair.idle()

@@ -10,8 +10,8 @@ import pytest
 from appliance.cdp.commit_group import REPAIR
 from appliance.cdp.interfaces import FLUSH, SECTOR, WRITE, HostRequest
 from appliance.cdp.policies import Ack
+from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Completion, Task
-from appliance.cdp.write_path import Mode
 from tests.simulation.exhaustive import hold_to_the_word
 from tests.simulation.oracle import bytes_of
 from tests.simulation.rig import Rig, Shape, protected_media, watched
@@ -127,7 +127,7 @@ def test_a_lock_that_is_given_up_while_it_waits_holds_nobody() -> None:
 def test_a_pause_lets_what_has_started_come_to_its_end() -> None:
     with protected() as rig:
         rig.write(0, 8)
-        while rig.path._starting is None:
+        while rig.path._intents.starting is None:
             rig.turn()
         rig.path.pause()
         drained = rig.path.drain()

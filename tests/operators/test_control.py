@@ -21,7 +21,9 @@ from appliance.loop import Loop
 from appliance.operators.actions import PART
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.control.messages import REQUEST_MAXIMUM
-from appliance.operators.control.server import ControlServer
+from appliance.operators.control.server import USER_CONNECTIONS_MAXIMUM, ControlServer
+from appliance.operators.control.session import LINES_A_TURN
+from appliance.operators.interfaces import AbsentVolume
 from appliance.operators.requests import PROGRESS_SECONDS
 from tests.operators.fake_appliance import NOON, FakeAppliance
 from tests.operators.running_service import RunningService, running_service
@@ -196,6 +198,18 @@ def test_connections_are_bounded(tmp_path: Path) -> None:
         assert one.read() is None
         with ControlClient(service.socket) as client:
             assert client.request("disks", {})
+
+
+def test_one_user_does_not_shut_out_others(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(USER_CONNECTIONS_MAXIMUM):
+            assert "schema" in opened.enter_context(Raw(service.socket)).read()
+        assert opened.enter_context(Raw(service.socket)).read()["error"]["code"] == "EB902"
+        monkeypatch.setattr(ControlServer, "_user", lambda server, client: "somebody else")
+        with ControlClient(service.socket) as other:
+            assert other.request("disks", {})
 
 
 # Who listens, and whether anybody does
@@ -554,6 +568,33 @@ def test_a_bug_is_reported_without_its_trace(
     assert refused.answer.code == "EB900"
     assert refused.answer.sentence == "something went wrong: AttributeError"
     assert "AttributeError" in caplog.text
+
+
+def test_a_flood_is_answered_in_many_turns_of_the_loop(loop: Loop, tmp_path: Path) -> None:
+    """Hosts are served in each of them."""
+    appliance = FakeAppliance(loop, tmp_path)
+    server = ControlServer(loop, tmp_path / "control.sock", appliance)
+    begun: list[int] = []
+
+    def absent_volumes() -> list[AbsentVolume]:
+        begun.append(1)
+        return []
+
+    appliance.absent_volumes = absent_volumes  # type: ignore[method-assign]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))
+        client.sendall(request(1, "status") * 100)
+        client.setblocking(False)
+        turns = 0
+        while len(begun) < 100:
+            before = len(begun)
+            loop.turn(0)
+            turns += 1
+            with contextlib.suppress(BlockingIOError):
+                client.recv(1 << 20)
+            assert len(begun) - before <= 2 * LINES_A_TURN
+    assert turns >= 100 / (2 * LINES_A_TURN)
+    server.close()
 
 
 def test_who_hangs_up_leaves_at_once(service: RunningService, mocker: MockerFixture) -> None:

@@ -132,6 +132,22 @@ class LoopDisk:
 
             wait_for(moved, f"{node} to move")
 
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[Path]:
+        """While its file system is; the test is skipped where that is not allowed."""
+        assert self.node is not None
+        place = self.file.parent / "mount"
+        place.mkdir()
+        mounting = subprocess.run(
+            ["mount", str(self.node), str(place)], check=False, capture_output=True, text=True
+        )
+        if mounting.returncode:
+            pytest.skip(f"mounting is not allowed here: {mounting.stderr.strip()}")
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+
     def remove(self) -> None:
         """Give the kernel back what it has of it."""
         nodes = [*self._pulled, self.node] if self.node is not None else self._pulled

@@ -6,7 +6,6 @@ failure.
 """
 
 import random
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EIO
@@ -15,7 +14,7 @@ import numpy as np
 
 from appliance.cdp.chain import Chain
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import FLUSH, WRITE
+from appliance.cdp.interfaces import FLUSH, SECTOR, WRITE
 from appliance.cdp.jobs import Job, JobKind
 from appliance.cdp.points import Point, Window
 from appliance.cdp.tasks import Task
@@ -32,8 +31,9 @@ from appliance.errors import (
 )
 from appliance.events import SECONDARY_LOST
 from tests.simulation.findings import Failure, Tally
+from tests.simulation.hosts import Hosts
 from tests.simulation.oracle import Tags, Violation
-from tests.simulation.rig import LifeEnds, ReadRefused, Rig, draw_shape, watched
+from tests.simulation.rig import LifeEnds, ReadRefused, Rig, do_one, draw_shape, watched
 
 LIVES = 12
 """Lives in one run, unless told otherwise."""
@@ -69,8 +69,15 @@ class Explorer:
         if self._primary_trouble:
             self._rig.primary_medium.lose_cache_on_failed_flush(self._rig.oracle.cache_lost)
         self._snapshots: dict[str, int | None] = {}
-        self._align = max(1, self._shape.primary_block // 512)
-        self._hot = self._rng.randrange(self._rig.sectors)
+        self._hosts = Hosts(
+            self._rig,
+            self._rng,
+            self.tally,
+            align=max(1, self._shape.primary_block // SECTOR),
+            lengths=[1, 1, 2, 8, 8, 8, 9, 16, 40],
+            bursts=[1, 1, 2, 4, 8],
+            in_flight=40,
+        )
 
     def run(self, lives: int = LIVES) -> Failure | None:
         """None if every promise was kept."""
@@ -81,11 +88,9 @@ class Explorer:
                     self._live()
             except RestoreOutgrown:
                 pass
-            except Exception as error:  # whatever it is, it is a finding
-                what = f"seed {self.seed}, life {self.tally.lives}: "
-                what += f"{type(error).__name__}: {error}"
-                trace = "".join(traceback.format_exception(error)[-12:])
-                return Failure(self.seed, lives, what, self._rig.world.story(), trace)
+            except Exception as error:
+                story = self._rig.world.story()
+                return Failure.told_by(error, self.seed, lives, self.tally.lives, story)
         return None
 
     # A life
@@ -112,12 +117,7 @@ class Explorer:
         except ReadRefused:
             if not self._primary_trouble:
                 raise
-        if way == "cut":
-            self.tally.power_cuts += 1
-        elif way == "kill":
-            self.tally.kills += 1
-        else:
-            self.tally.stops += 1
+        self.tally.ended(way)
         if rig.lifecycle is not None and rig.volume.service is not Service.ONLINE:
             # The primary may be what failed: it restarts, as a person would have it.
             way = "cut"
@@ -165,10 +165,10 @@ class Explorer:
         if rig.volume.service is not Service.ONLINE:
             raise LifeEnds
         actions: list[tuple[float, Callable[[], None]]] = [
-            (30, self._burst),
-            (8, self._flush),
-            (5, self._read),
-            (20, self._turns),
+            (30, self._hosts.burst),
+            (8, self._hosts.flush),
+            (5, self._hosts.read),
+            (20, lambda: rig.turns(rng)),
             (6, rig.settle),
             (2, self._pass_time),
             (3, self._point),
@@ -191,40 +191,9 @@ class Explorer:
                 (0.15, self._primary_write_fails),
                 (0.3, self._primary_stalls),
             ]
-        weights = [weight for weight, _ in actions]
-        rng.choices([action for _, action in actions], weights)[0]()
+        do_one(rng, actions)
 
-    # Hosts
-
-    def _range(self, most: int) -> tuple[int, int]:
-        rng, rig, align = self._rng, self._rig, self._align
-        length = rng.choice([1, 1, 2, 8, 8, 8, 9, 16, most])
-        length = -(-length // align) * align
-        first = rng.randrange(rig.sectors)
-        if rng.random() < 0.5:
-            first = self._hot + rng.randrange(-16, 17)
-        first = max(0, min(first // align * align, rig.sectors - length))
-        return first, length
-
-    def _burst(self) -> None:
-        rng, rig = self._rng, self._rig
-        for _ in range(rng.choice([1, 1, 2, 4, 8])):
-            if len(rig.hosts_in_flight) > 40:
-                return
-            first, length = self._range(40)
-            zeros = rng.random() < 0.12
-            rig.write(first, length, zeros=zeros, fua=rng.random() < 0.08, host=rng.randrange(2))
-            self.tally.writes += 1
-
-    def _flush(self) -> None:
-        self._rig.flush(self._rng.randrange(2))
-
-    def _read(self) -> None:
-        self._rig.begin_read(*self._range(40))
-
-    def _turns(self) -> None:
-        for _ in range(self._rng.choice([1, 2, 5, 20])):
-            self._rig.turn()
+    # Time
 
     def _pass_time(self) -> None:
         self._rig.pass_time(self._rng.choice([0.01, 1.1, 2.5]))
@@ -406,8 +375,8 @@ class Explorer:
         assert rig.lifecycle is not None
         try:
             point: Point = rig.finish("resolving", Task(rig.volume.resolve(f"write:{number}")))
-            plan = rig.finish("planning", Task(rig.lifecycle.jobs.plan_restore(point)))
-            job = rig.lifecycle.jobs.restore(plan, rig.send_hosts_away)
+            plan = rig.finish("planning", Task(rig.lifecycle.jobs.restores.plan(point)))
+            job = rig.lifecycle.jobs.restores.start(plan, rig.send_hosts_away)
         except (JobRunning, NoRoom, PointInGap, PointOutsideWindow, VolumeNotReady):
             return
         except DiskFailed:
@@ -460,7 +429,7 @@ class Explorer:
         rig = self._rig
         assert rig.lifecycle is not None
         try:
-            rig.finish("giving up", Task(rig.lifecycle.jobs.give_up_restore()))
+            rig.finish("giving up", Task(rig.lifecycle.jobs.restores.give_up()))
         except (DiskFailed, VolumeNotReady) as error:
             if not self._primary_trouble:
                 raise Violation(f"a restore is not given up: {error}") from error
@@ -494,10 +463,7 @@ class Explorer:
         self._rig.secondary_medium.stall()
 
     def _secondary_is_pulled(self) -> None:
-        if self._rig.secondary_medium.present:
-            self.tally.losses += 1
-            self._rig.oracle.secondary_lost_power()
-            self._rig.secondary_medium.remove()
+        self.tally.losses += self._rig.pull_secondary()
 
     def _primary_flush_fails(self) -> None:
         self._rig.errors_allowed = True
@@ -508,11 +474,11 @@ class Explorer:
         rig, medium = self._rig, self._rig.primary_medium
         rig.errors_allowed = True  # what one stall leaves over may meet its deadline in the next
         for _ in range(self._rng.choice([0, 4])):
-            self._burst()
-            self._turns()
+            self._hosts.burst()
+            self._rig.turns(self._rng)
         medium.stall()
         for _ in range(8):
-            self._read()
+            self._hosts.read()
         rig.world.after(0.75 * rig.shape.deadline_seconds, medium.release)
 
     def _bad_sector(self) -> None:

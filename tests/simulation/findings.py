@@ -1,5 +1,6 @@
 """What a run of lives has to say: how much it survived, or the line that repeats its failure."""
 
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -23,6 +24,15 @@ class Tally:
     phases: "Counter[str]" = field(default_factory=Counter)
     """In which phase of which kind of job a life was cut or killed."""
 
+    def ended(self, way: str) -> None:
+        """Another life, by `cut`, `kill` or `stop`."""
+        if way == "cut":
+            self.power_cuts += 1
+        elif way == "kill":
+            self.kills += 1
+        else:
+            self.stops += 1
+
     def add(self, other: "Tally") -> None:
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -38,6 +48,15 @@ class Failure:
     story: str = ""
     trace: str = ""
     scans: bool = False
+
+    @classmethod
+    def told_by(
+        cls, error: Exception, seed: int, lives: int, life: int, story: str, scans: bool = False
+    ) -> "Failure":
+        """Whatever it is, it is a finding."""
+        what = f"seed {seed}, life {life}: {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error)[-12:])
+        return cls(seed, lives, what, story, trace, scans)
 
     def __str__(self) -> str:
         return (

@@ -23,13 +23,13 @@ from appliance.cdp import (
     comparison,
     dirty_region_log,
     full_scan,
+    intents,
     pair,
     recovery,
     restore,
     retention,
     superblock,
     synchronise,
-    write_path,
 )
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.dirty_region_log import DirtyRegionLog
@@ -39,9 +39,10 @@ from appliance.cdp.journal import Journal
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.policies import Ack
+from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Cancelled, Completion, Task
 from appliance.cdp.volume import Service, Volume
-from appliance.cdp.write_path import Mode, WritePath
+from appliance.cdp.write_path import WritePath
 from appliance.errors import EbbtideError
 from appliance.simulated.choices import Chooser
 from appliance.simulated.disk import SimulatedDisk
@@ -160,6 +161,11 @@ class Rig:
         self.wait(what, lambda: task.finished)
         return task.result()
 
+    def turns(self, rng: random.Random) -> None:
+        """Let some things happen."""
+        for _ in range(rng.choice([1, 2, 5, 20])):
+            self.turn()
+
     def pass_time(self, seconds: float) -> None:
         reached: list[bool] = []
         self.world.after(seconds, lambda: reached.append(True))
@@ -214,8 +220,7 @@ class Rig:
             count(1),
         )
         lifecycle.volume.log = DirtyRegionLog(self.primary, found, POOL, self.shape.capacity)
-        lifecycle.on_secondary_lost = self._secondary_lost
-        lifecycle.on_primary_lost = lambda disk: None
+        lifecycle.losses.on_secondary_lost = self._secondary_lost
         self.oracle.protected = self._is_protected
         secondary = self.secondary if with_secondary else None
         if not with_secondary:
@@ -274,6 +279,14 @@ class Rig:
             self.world.note(f"not attached: {error}")
             if self.lifecycle is lifecycle and self.secondary is disk:
                 self.lost = disk
+
+    def pull_secondary(self) -> bool:
+        """Whether it was there."""
+        if not self.secondary_medium.present:
+            return False
+        self.oracle.secondary_lost_power()
+        self.secondary_medium.remove()
+        return True
 
     def end(self, way: str) -> None:
         """`cut`, `kill` or `stop`; the disks are open again afterwards."""
@@ -483,7 +496,7 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(full_scan, "CHUNK", 2 * STEP),
         patch.object(full_scan, "SAVE_NS", 0),
         patch.object(retention, "STEP", STEP),
-        patch.object(write_path, "CEILING_STEP", shape.ceiling_step),
+        patch.object(intents, "CEILING_STEP", shape.ceiling_step),
         patch.object(recovery, "CEILING_STEP", shape.ceiling_step),
         patch.object(dirty_region_log, "CEILING_STEP", shape.ceiling_step),
     ):
@@ -491,6 +504,12 @@ def watched(rig: Rig) -> Iterator[None]:
         ended.callback(gc.collect)
         ended.callback(setattr, rig, "ending", True)
         yield
+
+
+def do_one(rng: random.Random, actions: list[tuple[float, Callable[[], None]]]) -> None:
+    """One of them, by weight."""
+    weights = [weight for weight, _ in actions]
+    rng.choices([action for _, action in actions], weights)[0]()
 
 
 def draw_shape(rng: random.Random) -> Shape:

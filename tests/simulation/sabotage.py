@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from appliance.cdp import disk_io, retention, walk_back, write_path
+from appliance.cdp import disk_io, legs, retention, walk_back
 from appliance.cdp.chain import Chain
 from appliance.cdp.changes import Changes
 from appliance.cdp.checkpoint import Checkpoints
@@ -22,10 +22,10 @@ from appliance.cdp.format import PAGE, ZEROS
 from appliance.cdp.housekeeping import Housekeeping
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.journal import Journal
+from appliance.cdp.restore_jobs import RestoreJobs
 from appliance.cdp.stream import Record, Stream
 from appliance.cdp.suspects import Suspects
 from appliance.cdp.volume_jobs import VolumeJobs
-from appliance.cdp.write_path import WritePath
 from appliance.errors import FormatDamaged
 
 
@@ -55,15 +55,15 @@ def _intent_beside_legs() -> AbstractContextManager[Any]:
 
 
 def _no_waves() -> AbstractContextManager[Any]:
-    return patch.object(write_path, "waves", lambda legs: [legs] if legs else [])
+    return patch.object(legs, "waves", lambda all_legs: [all_legs] if all_legs else [])
 
 
 def _retire_unflushed() -> AbstractContextManager[Any]:
-    def at_once(self: WritePath, done: Callable[[bool], None]) -> None:
-        self._flushes.stable_write = self.completed_write
+    def at_once(self: Flushes, done: Callable[[bool], None]) -> None:
+        self.stable_write = self._completed_write()
         done(True)
 
-    return patch.object(WritePath, "flush_both", at_once)
+    return patch.object(Flushes, "flush_both", at_once)
 
 
 def _tracking_in_memory() -> AbstractContextManager[Any]:
@@ -164,13 +164,13 @@ def _maps_leave_before_the_base_is_whole() -> AbstractContextManager[Any]:
 
 
 def _restore_forgotten() -> AbstractContextManager[Any]:
-    async def not_again(self: VolumeJobs) -> None:
+    async def not_again(self: RestoreJobs) -> None:
         """Hosts get what the crash left."""
         history = self._volume.history
         assert history is not None
         self._volume.log.restoring, history.chain.restoring = False, None
 
-    return patch.object(VolumeJobs, "finish_restore", not_again)
+    return patch.object(RestoreJobs, "finish", not_again)
 
 
 SABOTAGES = [

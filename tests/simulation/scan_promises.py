@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from appliance.cdp.extents import extents
+from appliance.cdp.extents import Extents, extents
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job
@@ -47,10 +47,19 @@ class Asked:
     """How many changes there had been by then."""
     damages: int
     """How often a fold had found payload that was changed."""
+    suspect: set[int]
+    """Sectors that were suspect for the newest point already."""
     crashed: bool = False
     """Or it was robbed of its secondary: recovery may have mended some of it."""
     written: set[int] = field(default_factory=set)
     """Sectors that hosts have written since."""
+
+
+def sectors_of(found: Extents) -> set[int]:
+    ends = found.ends.tolist()
+    return {
+        s for first, end in zip(found.starts.tolist(), ends, strict=True) for s in range(first, end)
+    }
 
 
 def blocks(sectors: Iterable[int]) -> set[int]:
@@ -121,19 +130,16 @@ class Promises:
         return spoil.sector not in asked.written and not spoil.mended
 
     def _hold_verify(self, asked: Asked, history: History, still: dict[int, Spoil]) -> None:
-        opened = history.chain.suspects.open
-        suspect = {
-            sector
-            for start, end in zip(opened.starts.tolist(), opened.ends.tolist(), strict=True)
-            for sector in range(start, end)
-        }
+        suspect = sectors_of(history.chain.suspects.open)
         # What was written since is another place; what is there still has been all the while.
         least = {spoil.sector for spoil in asked.wrong if still.get(spoil.sector) is spoil}
         if asked.damages != self._rig.damages or self._rig.volume.log.out_of_sync():
             return  # what a fold has lost is told otherwise, and repaired by a resync
         if least - suspect:
             raise Violation(f"a verify has missed the sectors {sorted(least - suspect)}")
-        needless = blocks(suspect) - self._candidates(asked)
+        # Nobody can tell how a sector was that a host wrote meanwhile: the next scan clears it.
+        kept = asked.suspect & asked.written
+        needless = blocks(suspect - kept) - self._candidates(asked)
         if needless and not asked.crashed:
             raise Violation(f"a verify suspects the blocks {sorted(needless)} needlessly")
         for sector in least:

@@ -15,7 +15,6 @@ why, and these promises can be held against what the scans say:
 """
 
 import random
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -36,15 +35,17 @@ from appliance.errors import (
     VolumeNotReady,
 )
 from tests.simulation.findings import Failure, Tally
+from tests.simulation.hosts import Hosts
 from tests.simulation.oracle import Violation
 from tests.simulation.rig import (
     LifeEnds,
     Rig,
+    do_one,
     draw_shape,
     protected_media,
     watched,
 )
-from tests.simulation.scan_promises import LOST, SECTORS, Asked, Promises, blocks
+from tests.simulation.scan_promises import LOST, SECTORS, Asked, Promises, blocks, sectors_of
 from tests.simulation.spoils import Spoils
 
 LIVES = 12
@@ -72,8 +73,17 @@ class ScanExplorer:
         self._spoil_payload = rng.random() < 0.5
         self._gathered = rng.choice([2, 6, 1 << 18])
         self._loses = rng.random() < 0.4
-        self._align = max(1, self._shape.primary_block // SECTOR)
-        self._hot = rng.randrange(self._rig.sectors)
+        self._hosts = Hosts(
+            self._rig,
+            rng,
+            self.tally,
+            align=max(1, self._shape.primary_block // SECTOR),
+            lengths=[1, 1, 2, 8, 8, 8, 9, 16],
+            bursts=[1, 1, 2, 4],
+            in_flight=20,
+            block=SECTORS,
+        )
+        self._hosts.writes = self._noted
         self._asked: Asked | None = None
         self._promises = Promises(self._rig, self._spoils, self.tally, self._loses)
 
@@ -85,11 +95,9 @@ class ScanExplorer:
                     self._rig.format()
                 for _ in range(lives):
                     self._live()
-            except Exception as error:  # whatever it is, it is a finding
-                what = f"seed {self.seed}, life {self.tally.lives}: "
-                what += f"{type(error).__name__}: {error}"
-                trace = "".join(traceback.format_exception(error)[-12:])
-                return Failure(self.seed, lives, what, self._rig.world.story(), trace, scans=True)
+            except Exception as error:
+                story = self._rig.world.story()
+                return Failure.told_by(error, self.seed, lives, self.tally.lives, story, scans=True)
         return None
 
     # A life
@@ -104,7 +112,7 @@ class ScanExplorer:
             self._follow()
             self._promises.newest_holds()
             for _ in range(rng.randrange(4)):
-                rng.choice([self._burst, self._burst, self._spoil, self._close_map])()
+                rng.choice([self._hosts.burst, self._hosts.burst, self._spoil, self._close_map])()
             if rng.random() < 0.2:
                 for action in (self._spoil, self._spoil, self._ask, self._to_the_end, self._judge):
                     action()
@@ -118,12 +126,7 @@ class ScanExplorer:
             rig.stop()
         except LifeEnds:
             pass
-        if way == "cut":
-            self.tally.power_cuts += 1
-        elif way == "kill":
-            self.tally.kills += 1
-        else:
-            self.tally.stops += 1
+        self.tally.ended(way)
         self.tally.phases[self._phase()] += way != "stop"
         rig.end(way)
         if self._asked is not None:
@@ -141,10 +144,10 @@ class ScanExplorer:
     def _act(self) -> None:
         rig, rng = self._rig, self._rng
         actions: list[tuple[float, Callable[[], None]]] = [
-            (24, self._burst),
-            (4, self._flush),
-            (3, self._read),
-            (30, self._turns),
+            (24, self._hosts.burst),
+            (4, self._hosts.flush),
+            (3, self._hosts.read),
+            (30, lambda: rig.turns(rng)),
             (4, rig.settle),
             (2, lambda: rig.pass_time(rng.choice([0.01, 1.1, 2.5]))),
             (12, self._ask),
@@ -159,45 +162,8 @@ class ScanExplorer:
             (8 if rig.lost else 0, self._reattach),
             (0.8 if self._loses else 0, self._pull),
         ]
-        weights = [weight for weight, _ in actions]
-        rng.choices([action for _, action in actions], weights)[0]()
+        do_one(rng, actions)
         self._judge()
-
-    # Hosts
-
-    def _range(self) -> tuple[int, int]:
-        rng, rig, align = self._rng, self._rig, self._align
-        length = rng.choice([1, 1, 2, 8, 8, 8, 9, 16])
-        length = -(-length // align) * align
-        first = rng.randrange(rig.sectors)
-        if rng.random() < 0.5:
-            first = self._hot + rng.randrange(-16, 17)
-        if rng.random() < 0.5:
-            first = first // SECTORS * SECTORS
-        first = max(0, min(first // align * align, rig.sectors - length))
-        return first, length
-
-    def _burst(self) -> None:
-        rng, rig = self._rng, self._rig
-        for _ in range(rng.choice([1, 1, 2, 4])):
-            if len(rig.hosts_in_flight) > 20:
-                return
-            first, length = self._range()
-            if self._asked is not None:
-                self._asked.written.update(range(first, first + length))
-            zeros, fua = rng.random() < 0.12, rng.random() < 0.08
-            rig.write(first, length, zeros=zeros, fua=fua, host=rng.randrange(2))
-            self.tally.writes += 1
-
-    def _flush(self) -> None:
-        self._rig.flush(self._rng.randrange(2))
-
-    def _read(self) -> None:
-        self._rig.begin_read(*self._range())
-
-    def _turns(self) -> None:
-        for _ in range(self._rng.choice([1, 2, 5, 20])):
-            self._rig.turn()
 
     # What a secondary does
 
@@ -223,7 +189,7 @@ class ScanExplorer:
         for _ in range(rng.choice([1, 1, 2, 4])):
             block = rng.randrange(rig.sectors // SECTORS)
             if rng.random() < 0.5:
-                block = self._hot // SECTORS
+                block = self._hosts.hot // SECTORS
             some = rng.choice([range(8), range(8), range(1), range(3, 5)])
             for sector in (block * SECTORS + at for at in some):
                 self._spoil_sector(history, named, pit_map, sector)
@@ -257,11 +223,8 @@ class ScanExplorer:
                     self._spoils.mend(spoil)
 
     def _pull(self) -> None:
-        rig = self._rig
-        if rig.secondary_medium.present:
+        if self._rig.pull_secondary():
             self.tally.losses += 1
-            rig.oracle.secondary_lost_power()
-            rig.secondary_medium.remove()
             if self._asked is not None:
                 self._asked.crashed = True
 
@@ -293,13 +256,21 @@ class ScanExplorer:
         if found is None or rig.volume.job is not None:
             return
         wrong = list(self._spoils.seen_in(found).values())
+        suspect = sectors_of(history.chain.suspects.open)
         scan: Literal["full", "verify"] = "full" if kind == "full" else "verify"
         try:
             job = rig.lifecycle.jobs.synchronise(scan)
         except VolumeNotReady:
             return
         lost = blocks(np.flatnonzero(found == LOST).tolist())
-        self._asked = Asked(scan, job, wrong, newest, lost, self._spoils.count, rig.damages)
+        self._asked = Asked(
+            scan, job, wrong, newest, lost, self._spoils.count, rig.damages, suspect
+        )
+
+    def _noted(self, first: int, length: int) -> None:
+        """A host writes there while a scan was asked for."""
+        if self._asked is not None:
+            self._asked.written.update(range(first, first + length))
 
     def _hold(self) -> None:
         job = self._rig.volume.job
@@ -325,7 +296,7 @@ class ScanExplorer:
         busy = rng.random() < 0.5
         while job.result is None and rig.volume.history is not None:
             if busy and rng.random() < 0.04:
-                self._burst()
+                self._hosts.burst()
             rig.turn()
 
     def _follow(self) -> None:

@@ -30,6 +30,8 @@ from appliance.operators.operator_lock import Operator
 from appliance.operators.requests import Desk
 
 CONNECTIONS_MAXIMUM: Final = 64
+USER_CONNECTIONS_MAXIMUM: Final = 32
+"""Of one user, so that none shuts all others out."""
 READ_BYTES: Final = 64 << 10
 ACCEPT_PAUSE_SECONDS: Final = 1.0
 _CREDENTIALS = struct.Struct("iII")
@@ -83,14 +85,20 @@ class ControlServer:
                     return
                 continue
             client.setblocking(False)
-            if len(self._connections) >= self._connections_maximum:
+            operator = Operator(self._user(client))
+            if not self._has_room(operator.user):
                 _turn_away(client, len(self._connections))
                 continue
-            operator = Operator(self._user(client))
             self._connections.add(_Connection(self._loop, client, operator, self._desk, self._gone))
 
     def _gone(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
+
+    def _has_room(self, user: str) -> bool:
+        theirs = sum(connection.user == user for connection in self._connections)
+        return (
+            len(self._connections) < self._connections_maximum and theirs < USER_CONNECTIONS_MAXIMUM
+        )
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors: the waiting client would wake every turn."""
@@ -124,12 +132,14 @@ class _Connection:
         self._operator = operator
         self._desk = desk
         self._gone = gone
-        self._flush_posted = False
+        self._send_posted = False
         self._watched: tuple[bool, bool] = (False, False)
-        self._session = Session(
-            operator, partial(actions.perform, desk, operator), self._flush_soon
-        )
+        self._session = Session(operator, partial(actions.perform, desk, operator), self._send_soon)
         self._watch()
+
+    @property
+    def user(self) -> str:
+        return self._operator.user
 
     def close(self) -> None:
         if self._client.fileno() < 0:
@@ -140,10 +150,10 @@ class _Connection:
         self._desk.leave(self._operator)
         self._gone(self)
 
-    def _flush_soon(self) -> None:
-        if not self._flush_posted:
-            self._flush_posted = True
-            self._loop.post(self._flush)
+    def _send_soon(self) -> None:
+        if not self._send_posted:
+            self._send_posted = True
+            self._loop.post(self._send)
 
     def _receive(self) -> None:
         try:
@@ -158,14 +168,21 @@ class _Connection:
             self.close()
             return
         self._session.receive(data)
-        self._flush()
+        self._send()
 
-    def _flush(self) -> None:
-        """Send what there is and fits; watch the socket for what is left to do."""
-        self._flush_posted = False
+    def _go_on(self) -> None:
+        self._session.fill()
+        self._send()
+
+    def _send(self) -> None:
+        """Send what there is and fits; watch the socket for what is left to do.
+
+        Nothing is begun here: this is posted whenever an answer is ready, so a
+        flood of requests would all be answered in one turn.
+        """
+        self._send_posted = False
         if self._client.fileno() < 0:
             return
-        self._session.fill()
         output = self._session.output
         try:
             if output:
@@ -187,7 +204,7 @@ class _Connection:
             self._loop.register(
                 self._client.fileno(),
                 self._receive if wanted[0] else None,
-                self._flush if wanted[1] else None,
+                self._go_on if wanted[1] else None,
             )
 
 

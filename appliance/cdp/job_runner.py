@@ -1,0 +1,51 @@
+"""One job at a time: how the jobs of a volume begin, and what is said when they end."""
+
+from collections.abc import Awaitable, Callable
+from errno import EIO
+from itertools import count
+
+from appliance import events
+from appliance.cdp.jobs import Job, JobKind, Result
+from appliance.cdp.tasks import Cancelled, Task
+from appliance.cdp.volume import Volume
+from appliance.errors import EbbtideError, JobRunning
+
+
+class JobRunner:
+    """Of one volume.  `numbers` gives each job of the appliance its own."""
+
+    def __init__(self, volume: Volume, numbers: "count[int]") -> None:
+        self._volume = volume
+        self._numbers = numbers
+
+    def run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> Job:
+        """Begin a job; JobRunning while there is one.
+
+        `work` ends with what its job ends with: an EbbtideError is a failure.
+        """
+        volume = self._volume
+        if volume.job is not None:
+            raise JobRunning(volume=volume.name, kind=volume.job.kind)
+        job = Job(next(self._numbers), kind, volume.name, volume.clock)
+        volume.job = job
+        volume.emit(events.JOB_STARTED, volume=volume.name, kind=kind, job=job.number)
+
+        async def run() -> None:
+            try:
+                await work(job)
+                outcome: tuple[Result, Exception | None] = ("done", None)
+            except Cancelled:
+                outcome = (job.stopped, None)
+            except EbbtideError as error:
+                outcome = ("failed", error)
+            volume.job, volume.last_job = None, job
+            history = volume.history
+            if outcome[1] is not None and history is not None and history.disk.fenced:
+                # Without writes of hosts nobody else might notice.
+                assert volume.path is not None
+                volume.path.lose_secondary(OSError(EIO, str(outcome[1])))
+            volume.emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
+            job.end(*outcome)
+
+        job.task = Task(run())
+        return job
