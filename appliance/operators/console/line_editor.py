@@ -7,23 +7,29 @@ passed over.  Any other byte comes from no keyboard: the line that it hit is
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final
 
 LENGTH_MAXIMUM: Final = 400
 ESCAPE_MAXIMUM: Final = 8
 """Bytes of an escape sequence; what is longer is none."""
 
-INTERRUPT: Final = 0x03
-END: Final = 0x04
-REDRAW: Final = 0x0C
-ERASE_LINE: Final = 0x15
-ENTER: Final = 0x0D
-_ERASE = frozenset({0x08, 0x7F})
-_PASSED_OVER = frozenset({0x11, 0x13})
-"""XON and XOFF, which some terminals send unasked."""
-_ESCAPE = 0x1B
-_TAB = 0x09
+
+class Control(IntEnum):
+    """Bytes with a meaning of their own (ASCII)."""
+
+    INTERRUPT = 0x03
+    END = 0x04
+    BACKSPACE = 0x08
+    TAB = 0x09
+    LINE_FEED = 0x0A
+    REDRAW = 0x0C
+    ENTER = 0x0D
+    XON = 0x11
+    XOFF = 0x13
+    ERASE_LINE = 0x15
+    ESCAPE = 0x1B
+    DELETE = 0x7F
 
 
 class Fault(Enum):
@@ -66,32 +72,37 @@ class LineEditor:
         self.text, self.fault, self._escape = "", None, 0
 
     def press(self, byte: int) -> Line | Key | None:
-        """What comes of a byte, if anything does.  Line ends are ENTER only."""
+        """What comes of a byte, if anything does.  Line ends are `ENTER` only."""
         if self._escape and byte >= 0x20:
             self._pass_over(byte)
             return None
         self._escape = 0
         match byte:
-            case 0x0D:
+            case Control.ENTER:
                 line = Line(self.text, self.fault)
                 self.clear()
                 return line
-            case 0x15:
+            case Control.ERASE_LINE:
                 return self._erase_line()
-            case 0x03:
+            case Control.INTERRUPT:
                 # Of a noisy line it may be a part: then it only empties the line.
                 return self._erase_line() if self.fault else Key.INTERRUPT
-            case 0x04 if not self.text and not self.fault:
+            case Control.END if not self.text and not self.fault:
                 return Key.END
-            case 0x0C:
+            case Control.REDRAW:
                 return Key.REDRAW
-            case 0x1B:
+            case Control.ESCAPE:
                 self._escape = 1
-            case _ if byte in _ERASE:
+            case Control.BACKSPACE | Control.DELETE:
                 self._erase()
-            case _ if byte == _TAB or 0x20 <= byte < 0x7F:
-                self._add(" " if byte == _TAB else chr(byte))
-            case _ if byte not in _PASSED_OVER:
+            case Control.TAB:
+                self._add(" ")
+            case Control.XON | Control.XOFF:
+                # Flow control, which some terminals send unasked.
+                pass
+            case _ if 0x20 <= byte < 0x7F:
+                self._add(chr(byte))
+            case _:
                 self.fault = self.fault or Fault.NOISE
         return None
 

@@ -20,7 +20,6 @@ from enum import Enum
 from typing import Final
 
 from appliance.errors import EbbtideError, LineGarbled
-from appliance.operators.console import line_editor
 from appliance.operators.console.conversation import (
     Ask,
     Conversation,
@@ -35,21 +34,15 @@ from appliance.operators.console.conversation import (
     TimedOut,
     Want,
 )
-from appliance.operators.console.line_editor import Fault, Key, Line, LineEditor
-from appliance.operators.console.paper import WIDTH, plain
+from appliance.operators.console.display import Display, Shown
+from appliance.operators.console.line_editor import Control, Fault, Key, Line, LineEditor
+from appliance.operators.console.paper import plain
 from appliance.operators.parameters import Value
 from appliance.operators.text import progress
 
-PAGE: Final = 22
-"""Lines between two stops; a terminal has 24."""
-OUTPUT_FULL: Final = 1024
-"""Bytes that wait to be taken before more of an answer is made ready."""
-ECHO_FULL: Final = 4096
-"""Bytes beyond which even an echo is left out."""
 AHEAD_MAXIMUM: Final = 512
 FORGET_SECONDS: Final = 60.0
 """What lies half typed at a login prompt is forgotten then."""
-MORE: Final = "-- more -- (Enter: go on, a: all, q: stop) "
 _log = logging.getLogger("ebbtide.console")
 
 
@@ -99,13 +92,10 @@ class Console:
         self._session: Conversation[None] | None = None
         self._want: Want | None = None
         self._editor = LineEditor()
-        self._output = bytearray()
-        self._lines: deque[str] = deque()
+        self._display = Display()
         self._ahead = bytearray()
         self._ahead_lost = False
         self._after_return = False
-        self._rows = 0
-        self._live = ""
         self._number = 0
         self._now = 0.0
         self._last_key = 0.0
@@ -125,7 +115,7 @@ class Console:
     def hang_up(self) -> None:
         """The line is gone: whoever was there is logged out."""
         self._end_session()
-        self._output.clear()
+        self._display.drop_output()
         self.phase = Phase.OFF
 
     def feed(self, data: bytes, now: float) -> None:
@@ -155,11 +145,8 @@ class Console:
             return
         assert isinstance(self._want, Perform)
         self._manner.last_job = job
-        if self._want.follow and not self._output:
-            text = plain(progress.describe(job))[:WIDTH]
-            if text != self._live.rstrip():
-                self._output += b"\r" + text.ljust(len(self._live)).encode()
-                self._live = text
+        if self._want.follow:
+            self._display.follow(progress.describe(job))
 
     def answered(self, number: int, reply: Json | Exception, now: float) -> None:
         """The answer to a request, or what went wrong."""
@@ -174,27 +161,26 @@ class Console:
     def take(self, most: int) -> bytes:
         """Bytes for the line, at most so many."""
         self._flow()
-        taken = bytes(self._output[:most])
-        del self._output[:most]
+        taken = self._display.take(most)
         self._flow()
         return taken
 
     @property
     def waits_for_room(self) -> bool:
         """`take` would give something."""
-        return bool(self._output)
+        return self._display.waiting > 0
 
     # Keys
 
     def _hear(self, byte: int) -> None:
         after_return, self._after_return = self._after_return, False
-        if byte == 0x0A or (byte == 0 and after_return):
+        if byte == Control.LINE_FEED or (byte == 0 and after_return):
             if after_return:
                 return
-            byte = line_editor.ENTER
-        elif byte == line_editor.ENTER:
+            byte = Control.ENTER
+        elif byte == Control.ENTER:
             self._after_return = True
-        if byte == line_editor.INTERRUPT and (self._ahead or self.phase is not Phase.ASKING):
+        if byte == Control.INTERRUPT and (self._ahead or self.phase is not Phase.ASKING):
             self._interrupt()
             return
         match self.phase:
@@ -213,13 +199,12 @@ class Console:
     def _type(self, byte: int) -> None:
         assert isinstance(self._want, Ask)
         came = self._editor.press(byte)
-        if self._editor.echo and len(self._output) < ECHO_FULL:
-            self._output += self._editor.echo
+        self._display.echo(bytes(self._editor.echo))
         self._editor.echo.clear()
         match came:
             case Line():
-                self._rows = 0
-                self._put_line("")
+                self._display.turn_page()
+                self._display.put_line()
                 if came.fault is None:
                     self._step(came.text)
                 else:
@@ -228,10 +213,10 @@ class Console:
             case Key.INTERRUPT:
                 self._interrupt()
             case Key.END:
-                self._put_line("")
+                self._display.put_line()
                 self._step(None, Ended())
             case Key.REDRAW | Key.ERASED:
-                self._put_line("")
+                self._display.put_line()
                 self._prompt()
             case None:
                 pass
@@ -240,25 +225,24 @@ class Console:
         character = chr(byte).lower()
         if character not in "\r anq0":
             return
-        self._output += b"\r" + b" " * len(MORE) + b"\r"
-        self._rows = 0
+        self._display.wipe_more()
         self.phase = Phase.SHOWING
         if character == "a":
             self._manner.paged = False
         elif character in "q0":
-            self._lines.clear()
+            self._display.drop_lines()
 
     def _interrupt(self) -> None:
         """^C: what is on its way is dropped, and what is asked or waited for is left."""
         self._ahead.clear()
         self._ahead_lost = False
-        self._output.clear()
-        was, self._rows = self.phase, 0
-        self._put("^C")
-        self._put_line("")
+        self._display.drop_output()
+        was = self.phase
+        self._display.put("^C")
+        self._display.put_line()
         if was in (Phase.SHOWING, Phase.PAUSED):
             # What is being shown has happened; only the rest of it is not wanted.
-            self._lines.clear()
+            self._display.drop_lines()
             self.phase = Phase.SHOWING
         elif was is Phase.RESTING:
             return
@@ -276,7 +260,7 @@ class Console:
     def _step(self, reply: Json | str | None, error: Exception | None = None) -> None:
         """Go on with the dialogue, to what it wants next.  At its end it begins anew."""
         assert self._session is not None
-        self._end_live()
+        self._display.end_following()
         self._deadline = None
         self._editor.clear()
         try:
@@ -304,7 +288,7 @@ class Console:
         self._want = want
         match want:
             case Tell():
-                self._lines.extend(want.lines)
+                self._display.add(want.lines)
                 self.phase = Phase.SHOWING
             case Ask():
                 self._editor.secret = want.secret
@@ -336,9 +320,9 @@ class Console:
                     if not self._show():
                         return
                     self._step(None)
-                case Phase.PROMPTING if not self._output:
+                case Phase.PROMPTING if not self._display.waiting:
                     self.phase = Phase.ASKING
-                case Phase.ASKING if self._ahead and len(self._output) < OUTPUT_FULL:
+                case Phase.ASKING if self._ahead and self._display.has_room:
                     byte = self._ahead[0]
                     del self._ahead[0]
                     self._type(byte)
@@ -351,49 +335,31 @@ class Console:
     def _show(self) -> bool:
         """Make lines ready; is that all of them?"""
         paged = isinstance(self._want, Tell) and self._want.paged and self._manner.paged
-        while self._lines and len(self._output) < OUTPUT_FULL:
-            if paged and self._rows >= PAGE:
-                self._put(MORE)
-                self.phase = Phase.PAUSED
-                return False
-            self._put_line(self._lines.popleft())
-            self._rows += 1
-        return not self._lines
+        shown = self._display.show(paged)
+        if shown is Shown.PAGE:
+            self.phase = Phase.PAUSED
+        return shown is Shown.ALL
 
     # Output
 
     def _prompt(self) -> None:
         """The question, with what was typed so far."""
         assert isinstance(self._want, Ask)
-        self._put(self._want.prompt)
+        self._display.put(self._want.prompt)
         if not self._want.secret:
-            self._put(self._editor.text)
+            self._display.put(self._editor.text)
 
     def _tell_error(self, error: EbbtideError) -> None:
-        self._put_line(plain(f"{error.code}: {error}"))
-        self._put_line(f"ERR {error.code}")
-
-    def _end_live(self) -> None:
-        """What follows goes below the live line."""
-        if self._live:
-            self._live = ""
-            self._output += b"\r\n"
-
-    def _put(self, text: str) -> None:
-        if len(self._output) < ECHO_FULL + OUTPUT_FULL:
-            self._output += text.encode("ascii", "replace")
-
-    def _put_line(self, text: str) -> None:
-        self._live = ""
-        self._put(text + "\r\n")
+        self._display.put_line(plain(f"{error.code}: {error}"))
+        self._display.put_line(f"ERR {error.code}")
 
     # Endings
 
     def _log_out(self, why: str) -> None:
-        self._output.clear()
+        self._display.drop_output()
         self._end_session()
-        self._put_line("")
-        self._put_line(why)
+        self._display.put_line()
+        self._display.put_line(why)
         self._begin()
 
     def _end_session(self) -> None:
@@ -406,10 +372,9 @@ class Console:
         self._number += 1
         self._manner.logged_in = False
         self._manner.paged = True
-        self._lines.clear()
+        self._display.drop_lines()
+        self._display.turn_page()
         self._ahead.clear()
         self._ahead_lost = False
         self._editor.clear()
         self._deadline = None
-        self._live = ""
-        self._rows = 0

@@ -12,12 +12,8 @@ import re
 from typing import Final
 
 from appliance.operators.console.conversation import Note
-from appliance.operators.console.machine import (
-    AHEAD_MAXIMUM,
-    ECHO_FULL,
-    OUTPUT_FULL,
-    Abandon,
-)
+from appliance.operators.console.display import OUTPUT_FULL, OUTPUT_MOST
+from appliance.operators.console.machine import AHEAD_MAXIMUM, Abandon
 from appliance.operators.console.menu import GROUPS
 from appliance.operators.console.typed import HERE, OWN
 from tests.operators.console.line_rig import PASSWORD, PLAIN
@@ -25,7 +21,6 @@ from tests.operators.console.played import SERIAL, WORDS, PlayedConsole, PlayedL
 
 PROMPT: Final = re.compile(r"Type ([A-Z-]+ \S+) to do it, 0 to go back: [^\n]*\Z")
 """The last line that was taken, with whatever was echoed behind it."""
-OUTPUT_MOST: Final = ECHO_FULL + 2 * OUTPUT_FULL + 512
 SLOW_READ: Final = 200
 WORDS_TYPED: Final = [
     *HERE,
@@ -193,7 +188,7 @@ class Life:
         machine = self.console.machine
         self.orders()
         assert len(self.console.waiting) <= 1
-        assert len(machine._output) <= OUTPUT_MOST, len(machine._output)
+        assert machine._display.waiting <= OUTPUT_MOST + OUTPUT_FULL
         assert len(machine._ahead) <= AHEAD_MAXIMUM
         assert self.logins or not self.console.manner.logged_in
 
