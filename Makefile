@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak lint golden catalog pictures
+.PHONY: demo test bench soak fuzz lint golden catalog pictures
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -21,6 +21,11 @@ soak:
 	$(PYTHON) -m tests.soak --seconds $(SECONDS)
 	$(PYTHON) -m tests.soak --seconds $(SECONDS) --scans
 	$(PYTHON) -m tests.false_alarms --seconds $(SECONDS)
+
+# Every face under whatever may come in, SECONDS seconds each; FACES="control" chooses.
+FACES ?= $(shell $(PYTHON) -c 'from tests.fuzz import FACES; print(*FACES)')
+fuzz:
+	for face in $(FACES); do $(PYTHON) -m tests.fuzz $$face --seconds $(SECONDS) || exit 1; done
 
 lint:
 	.venv/bin/ruff format --check .

@@ -7,10 +7,11 @@ Nothing about a volume stands here: that lives on its disks.
 
 import ipaddress
 import re
+import ssl
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -23,6 +24,7 @@ SCRYPT_HASH: Final = r"^(\$scrypt\$[\x21-\x7e]{50,200})?$"
 """Nothing, or what might be a hash of scrypt."""
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,16 @@ class TcpEndpoint:
     def __str__(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllowRule:
+    """Hosts that may connect over TCP, and to which volumes; None does not narrow."""
+
+    network: Network | None = None
+    name: str | None = None
+    """One that the host's certificate, or its pre-shared key, goes by."""
+    volumes: frozenset[str] | None = None
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,15 +75,37 @@ class DiskSettings(_Section, frozen=True):
     """With source "directory": each regular file in it is a disk whose id is its stem."""
 
 
+class TlsSettings(_Section, frozen=True):
+    """What hosts on TCP are known by: certificates (the first three files), or pre-shared keys."""
+
+    certificate: Path | None = None
+    """The appliance's own, PEM, with its chain."""
+    key: Path | None = None
+    """Of the certificate, PEM, without a passphrase."""
+    client_ca: Path | None = None
+    """Authorities, PEM; every host must show a certificate that one of them has signed."""
+    psk: Path | None = None
+    """A line `NAME:KEY` for each host, the key in hexadecimal."""
+
+
+class AllowEntry(_Section, frozen=True):
+    """One table of `allow`."""
+
+    network: str = ""
+    name: str = ""
+    volumes: tuple[str, ...] | None = None
+
+
 class HostSettings(_Section, frozen=True):
     """Where hosts reach the volumes."""
 
     nbd_unix: Path | None = None
     """The NBD server's Unix socket; without it, `nbd.sock` in the runtime directory."""
     nbd_tcp: str = ""
-    """A loopback `ADDRESS:PORT`, or nothing."""
-    tls: Any = None
-    allow: Any = None
+    """An `ADDRESS:PORT`, or nothing; without TLS a loopback address."""
+    tls: TlsSettings | None = None
+    allow: tuple[str | AllowEntry, ...] | None = None
+    """Who may connect over TCP; a string is a network.  Without it, whoever TLS lets in."""
 
 
 class ConsoleSettings(_Section, frozen=True):
@@ -134,12 +168,19 @@ class Settings(_Section, frozen=True):
     @property
     def nbd_endpoint(self) -> TcpEndpoint | None:
         """Where the NBD server listens for TCP, if it shall."""
-        return _endpoint(self.hosts.nbd_tcp) if self.hosts.nbd_tcp else None
+        tls = self.hosts.tls is not None
+        return _endpoint(self.hosts.nbd_tcp, tls) if self.hosts.nbd_tcp else None
+
+    @property
+    def allow_list(self) -> tuple[AllowRule, ...] | None:
+        """Who may connect over TCP; None: whoever TLS lets in."""
+        allow = self.hosts.allow
+        return None if allow is None else tuple(_allow_rule(entry) for entry in allow)
 
     @property
     def exporter_endpoint(self) -> TcpEndpoint:
         """Where the exporter serves HTTP."""
-        return _any_endpoint(self.exporter.listen)
+        return _endpoint(self.exporter.listen, anywhere=True)
 
 
 def read_settings(path: Path) -> Settings:
@@ -177,13 +218,13 @@ def _check(settings: Settings) -> None:
     """What no single key can tell."""
     hosts, disks = settings.hosts, settings.disks
     if hosts.tls is not None:
-        raise BadSettings(
-            reason="hosts.tls: this release has no TLS; NBD over TCP is for loopback only"
-        )
-    if hosts.allow is not None:
-        raise BadSettings(
-            reason="hosts.allow: this release serves loopback only, where there is none to choose"
-        )
+        _check_tls(hosts.tls)
+    try:
+        rules = settings.allow_list or ()
+    except ValueError as error:
+        raise BadSettings(reason=f"hosts.allow: {error}") from error
+    if hosts.tls is None and any(rule.name is not None for rule in rules):
+        raise BadSettings(reason="hosts.allow: only TLS tells a host's name; set hosts.tls")
     try:
         _ = settings.nbd_endpoint
     except ValueError as error:
@@ -207,6 +248,35 @@ def _check(settings: Settings) -> None:
             )
 
 
+def _check_tls(tls: TlsSettings) -> None:
+    certificates = (tls.certificate, tls.key, tls.client_ca)
+    if tls.psk is None:
+        if None in certificates:
+            raise BadSettings(
+                reason="hosts.tls: needs certificate, key and client_ca, or psk alone"
+            )
+    elif certificates != (None, None, None):
+        raise BadSettings(reason="hosts.tls: psk stands alone, without certificates")
+    elif not getattr(ssl, "HAS_PSK", False):
+        raise BadSettings(
+            reason="hosts.tls.psk: this Python has no pre-shared keys (3.13 has); use certificates"
+        )
+
+
+def _allow_rule(entry: str | AllowEntry) -> AllowRule:
+    """Raises ValueError for what is not a network, or admits nobody in particular."""
+    if isinstance(entry, str):
+        entry = AllowEntry(network=entry)
+    if not entry.network and not entry.name:
+        raise ValueError("an entry needs a network or a name")
+    try:
+        network = ipaddress.ip_network(entry.network) if entry.network else None
+    except ValueError as error:
+        raise ValueError(f"{error}; a host's name is written {{name = …}}") from error
+    volumes = None if entry.volumes is None else frozenset(entry.volumes)
+    return AllowRule(network, entry.name.casefold() or None, volumes)
+
+
 def _convert(wanted: type, value: object) -> Path:
     """Paths out of strings; msgspec adds the key to what this raises."""
     assert wanted is Path
@@ -217,18 +287,9 @@ def _convert(wanted: type, value: object) -> Path:
     return Path(value)
 
 
-def _endpoint(value: str) -> TcpEndpoint:
-    """Raises ValueError unless it is a loopback address and a port."""
-    endpoint = _any_endpoint(value)
-    if not ipaddress.ip_address(endpoint.address).is_loopback:
-        raise ValueError(
-            f"{endpoint.address} is not a loopback address; others need TLS, which comes later"
-        )
-    return endpoint
-
-
-def _any_endpoint(value: str) -> TcpEndpoint:
-    """Raises ValueError unless it is an address and a port."""
+def _endpoint(value: str, anywhere: bool) -> TcpEndpoint:
+    """Raises ValueError unless it is an address and a port; a loopback address unless `anywhere`
+    will do."""
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
     if parts is None or int(parts[3]) > 65535:
         raise ValueError(f"'{value}' is not ADDRESS:PORT")
@@ -236,9 +297,11 @@ def _any_endpoint(value: str) -> TcpEndpoint:
     if address == "localhost":
         address = "127.0.0.1"
     try:
-        ipaddress.ip_address(address)
+        loopback = ipaddress.ip_address(address).is_loopback
     except ValueError as error:
         raise ValueError(f"'{address}' is not an IP address") from error
+    if not loopback and not anywhere:
+        raise ValueError(f"{address} is not a loopback address; others need [hosts.tls]")
     return TcpEndpoint(address, int(parts[3]))
 
 

@@ -434,12 +434,33 @@ class CannotListen(EbbtideError):
     remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
 
 
+class HostNotAllowed(EbbtideError):
+    """The allow list of the settings (`[hosts] allow`) does not give this host, as its address and
+    its certificate show it, the export that it asks for.  Whether there is such a volume is not
+    told."""
+
+    code = "EB630"
+    sentence = "this host is not allowed to use {export}"
+    remedy = "add its network, or its certificate's name, to `[hosts] allow` and restart cdpd"
+    exit_code = REFUSED
+
+
 class ServiceUnreachable(EbbtideError):
     """`cdpd` does not answer on its control socket."""
 
     code = "EB901"
     sentence = "cdpd does not answer on {socket}: {reason}"
     remedy = "start cdpd, or name its socket with --socket"
+
+
+class NotAnOperator(ServiceUnreachable):
+    """The control socket is for its owner and for group `cdp`: whoever may open it may do whatever
+    an operator can.  A new membership counts from the next login on."""
+
+    code = "EB631"
+    sentence = "this user may not use {socket}: {reason}"
+    remedy = "have the user put into group cdp (`usermod -aG cdp USER`), and log in again"
+    exit_code = REFUSED
 
 
 class ServiceBusy(EbbtideError):

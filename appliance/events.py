@@ -73,6 +73,8 @@ SNAPSHOT_DROPPED: Final = "EV410"
 SUSPECTS: Final = "EV411"
 DIFFERENCES: Final = "EV412"
 MORE_OF_THESE: Final = "EV940"
+HOST_REFUSED: Final = "EV930"
+HOSTS_REFUSED: Final = "EV931"
 SERVICE_STARTED: Final = "EV901"
 SERVICE_STOPPED: Final = "EV902"
 REQUESTED: Final = "EV903"
@@ -386,6 +388,22 @@ KINDS: Final[dict[str, EventKind]] = {
             "  What somebody asked for is never left out.",
             "`cdpctl explain` tells of the code that is named; the cause is the same for all of"
             " them",
+        ),
+        EventKind(
+            HOST_REFUSED,
+            "warning",
+            "host {host} was refused: {reason}",
+            "An NBD connection was not let in: it is not on the allow list, showed no certificate"
+            " that counts, or too many were there.  At most a few of these are told a minute.",
+            "see docs/operations.md if it is yours; if not, see who can reach the box's network",
+        ),
+        EventKind(
+            HOSTS_REFUSED,
+            "warning",
+            "{count} more refusals of hosts within a minute",
+            "The refusals that were not told one by one.  Many of them are a host with wrong"
+            " settings, or somebody who tries.",
+            "`cdpctl explain EV930` tells of the single ones",
         ),
         EventKind(
             SERVICE_STARTED,

@@ -24,6 +24,7 @@ from typing import Final, Protocol
 FACES: Final = {
     "console": "tests.operators.console.fuzzed",
     "panel": "tests.operators.panel.fuzzed",
+    "control": "tests.operators.control_fuzzed",
 }
 """Modules with a function `live`, by the name of the face."""
 WARM_LIVES: Final = 20

@@ -1,14 +1,16 @@
 """The settings file, from its text to the typed structure."""
 
 import contextlib
+import ssl
 import string
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.config import Settings, TcpEndpoint, parse_settings, read_settings
+from appliance.config import AllowRule, Settings, TcpEndpoint, parse_settings, read_settings
 from appliance.errors import BadSettings
 
 DEFAULT = Path(__file__).parents[1] / "firmware_config" / "default.toml"
@@ -18,13 +20,21 @@ def test_the_delivered_file_says_the_defaults() -> None:
     assert read_settings(DEFAULT) == parse_settings("") == Settings()
 
 
+def test_what_is_commented_out_is_right_too() -> None:
+    lines = [line.removeprefix("# ") for line in DEFAULT.read_text().splitlines()]
+    hosts = [line for line in lines if line.startswith(("tls = ", "allow = "))]
+    settings = parse_settings("\n".join(["[hosts]", *hosts]))
+    assert settings.hosts.tls is not None
+    assert settings.allow_list is not None
+    assert len(settings.allow_list) == 2
+
+
 def test_every_key_of_the_structure_stands_in_the_delivered_file() -> None:
     text = DEFAULT.read_text()
     for section in Settings.__struct_fields__:
         assert f"[{section}]" in text
         for key in getattr(Settings(), section).__struct_fields__:
-            if (section, key) not in {("hosts", "tls"), ("hosts", "allow")}:
-                assert f"{key} = " in text, f"{section}.{key}"
+            assert f"{key} = " in text, f"{section}.{key}"
 
 
 def test_a_laptop_s_file() -> None:
@@ -57,6 +67,46 @@ def test_ipv6_loopback() -> None:
     assert str(endpoint) == "[::1]:0"
 
 
+TLS = """
+[hosts]
+nbd_tcp = "192.0.2.1:10809"
+allow = [
+    "10.0.0.0/8",
+    "2001:db8::7",
+    { name = "DB1.example" },
+    { name = "db2.example", network = "192.0.2.0/24", volumes = ["finance", "mail"] },
+]
+[hosts.tls]
+certificate = "/etc/ebbtide/tls/box.pem"
+key = "/etc/ebbtide/tls/box.key"
+client_ca = "/etc/ebbtide/tls/hosts.pem"
+"""
+
+
+def test_tls_and_an_allow_list() -> None:
+    settings = parse_settings(TLS)
+    assert settings.nbd_endpoint == TcpEndpoint("192.0.2.1", 10809)
+    assert settings.hosts.tls is not None
+    assert settings.hosts.tls.key == Path("/etc/ebbtide/tls/box.key")
+    assert settings.allow_list == (
+        AllowRule(network=ip_network("10.0.0.0/8")),
+        AllowRule(network=ip_network("2001:db8::7/128")),
+        AllowRule(name="db1.example"),
+        AllowRule(ip_network("192.0.2.0/24"), "db2.example", frozenset({"finance", "mail"})),
+    )
+    assert parse_settings("").allow_list is None
+    assert parse_settings("hosts.allow = []").allow_list == ()
+
+
+def test_pre_shared_keys_need_a_python_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "[hosts]\nnbd_tcp = '192.0.2.1:1'\n[hosts.tls]\npsk = '/etc/ebbtide/nbd.psk'"
+    monkeypatch.setattr(ssl, "HAS_PSK", False, raising=False)
+    with pytest.raises(BadSettings, match=r"hosts\.tls\.psk: this Python has no pre-shared keys"):
+        parse_settings(text)
+    monkeypatch.setattr(ssl, "HAS_PSK", True, raising=False)
+    assert parse_settings(text).hosts.tls is not None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -70,9 +120,20 @@ def test_ipv6_loopback() -> None:
         ("[disks]\nsource = 'usb'", "disks.source: invalid enum value 'usb'"),
         ("[disks]\nsource = 'directory'", "disks.directory: needed"),
         ("[disks]\ndirectory = '/x'", "disks.directory: only with"),
-        ("[hosts]\ntls = true", "hosts.tls: this release has no TLS"),
-        ("[hosts.tls]\ncertificate = '/x'", "hosts.tls: this release has no TLS"),
-        ("[hosts]\nallow = ['10.0.0.0/8']", "hosts.allow: this release serves loopback only"),
+        ("[hosts]\ntls = true", "hosts.tls: expected `object | null`, got `bool`"),
+        ("[hosts.tls]", "hosts.tls: needs certificate, key and client_ca, or psk alone"),
+        ("[hosts.tls]\ncertificate = '/x'\nkey = '/y'", "hosts.tls: needs certificate, key and"),
+        ("[hosts.tls]\ncertificate = 'x'", "hosts.tls.certificate: 'x' is not an absolute path"),
+        ("[hosts.tls]\npassword = 'x'", "hosts.tls.password: there is no such setting"),
+        ("[hosts.tls]\npsk = '/x'\nkey = '/y'", "hosts.tls: psk stands alone"),
+        ("[hosts]\nallow = 'everybody'", "hosts.allow: "),
+        ("[hosts]\nallow = ['10.0.0.0/33']", "hosts.allow: '10.0.0.0/33' does not appear to be"),
+        ("[hosts]\nallow = ['10.0.0.1/8']", "hosts.allow: 10.0.0.1/8 has host bits set"),
+        ("[hosts]\nallow = ['box']", "hosts.allow: 'box' does not appear to be"),
+        ("[hosts]\nallow = [{}]", "hosts.allow: an entry needs a network or a name"),
+        ("[hosts]\nallow = [{volumes = ['a']}]", "hosts.allow: an entry needs a network or a"),
+        ("[hosts]\nallow = [{host = 'a'}]", "hosts.allow"),
+        ("[hosts]\nallow = [{name = 'a'}]", "hosts.allow: only TLS tells a host's name"),
         ("[hosts]\nnbd_tcp = '0.0.0.0:10809'", "hosts.nbd_tcp: 0.0.0.0 is not a loopback"),
         ("[hosts]\nnbd_tcp = '[::]:10809'", "hosts.nbd_tcp: :: is not a loopback"),
         ("[hosts]\nnbd_tcp = '127.0.0.1'", "hosts.nbd_tcp: '127.0.0.1' is not ADDRESS:PORT"),

@@ -173,9 +173,11 @@ class Lifecycle:
         log = volume.log
         if not self._log_is_whole and theirs.generation == volume.superblock.generation:
             log.restoring |= history.chain.restoring is not None  # the slot that said so is gone
-        if not log.restoring:
-            # Done, given up, or never begun: what hosts have written since is not undone.
+        if history.chain.restoring is not None and not log.restoring:
+            # Done, or given up: what hosts have written since is not undone.  Durably, before
+            # the disks are of one generation, for then the log may be lost, and this believed.
             history.chain.restoring = None
+            await history.checkpoint()
         if first:
             volume.path = volume.new_write_path(
                 max(history.chain.newest_write + 1, log.ceiling, history.chain.next_write),

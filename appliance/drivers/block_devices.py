@@ -6,6 +6,8 @@ detaching a loop device is no `add` and `remove` but a `change`; a device
 without a size has no medium and counts as absent.
 """
 
+import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -76,7 +78,7 @@ def _identity(place: Path, node: str, properties: Mapping[str, str]) -> DiskIden
     """The disk's label; None if this is no disk of ours to look at."""
     backing = backing_file(place)
     if backing is not None:
-        if Path(backing).is_block_device():  # a disk in disguise
+        if _is_block_device(backing):  # a disk in disguise
             return None
         return DiskIdentity(printable(Path(backing).stem), node, model="loop device")
     hardware = place / "device"
@@ -114,6 +116,8 @@ def _found(place: Path, identity: DiskIdentity, size: int, occupancy: Occupancy)
         in_use = in_use or "it has neither a serial number nor a WWN"
     elif in_use is None and read_text(place / "ro") == "1":
         in_use = "it is read-only"
+    elif in_use is None and _is_kept_from_us(identity.node):
+        in_use = "it is in none of the appliance's bays: udev gives it to others"
     return FoundDisk(
         identity,
         size,
@@ -122,3 +126,16 @@ def _found(place: Path, identity: DiskIdentity, size: int, occupancy: Occupancy)
         read_text(place / "diskseq"),
         in_use,
     )
+
+
+def _is_block_device(path: str) -> bool:
+    """Not if it lies where we cannot look: those of disks do not."""
+    try:
+        return stat.S_ISBLK(Path(path).stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_kept_from_us(node: str) -> bool:
+    """Do the node's permissions, which udev's rules set, keep the service out?"""
+    return os.access(node, os.F_OK) and not os.access(node, os.R_OK | os.W_OK)

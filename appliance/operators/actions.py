@@ -297,14 +297,14 @@ async def job_pause(request: Request) -> Answer:
 
 
 async def events(request: Request) -> Answer:
-    return answers.EventsAnswer(
-        events=list(
-            request.appliance.events(
-                request.optional_text("volume"),
-                request.whole("after"),
-                request.whole("limit", EVENTS_SHOWN),
-            )
-        )
+    found = request.appliance.events(
+        request.optional_text("volume"),
+        request.whole("after"),
+        request.whole("limit", EVENTS_SHOWN),
+    )
+    return (
+        answers.EventsAnswer(events=list(found[start : start + PART]))
+        for start in range(0, max(len(found), 1), PART)
     )
 
 

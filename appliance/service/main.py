@@ -21,10 +21,14 @@ from appliance.drivers.disk_directory import DiskDirectory
 from appliance.drivers.journal import start_logging
 from appliance.errors import EbbtideError
 from appliance.event_log import EventLog
+from appliance.hosts.nbd import credentials
+from appliance.hosts.nbd.credentials import Credentials
+from appliance.hosts.nbd.guests import AllowList
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
 from appliance.service.box import Box
+from appliance.service.readiness import READY, STOPPING, notify
 
 logger = logging.getLogger("cdpd")
 
@@ -44,16 +48,18 @@ def main(config: Path, check_config: bool) -> None:
     start_logging("cdpd")
     try:
         settings = read_settings(config)
+        tls = settings.hosts.tls
+        hosts_keys = credentials.load(tls) if tls is not None else None
         if not check_config:
-            serve(settings)
+            serve(settings, hosts_keys)
     except EbbtideError as error:
         click.echo(f"cdpd: {error.code}: {error}", err=True)
         click.echo(f"cdpd: {error.remedy}", err=True)
         sys.exit(error.exit_code)
 
 
-def serve(settings: Settings) -> None:
-    """Run until a signal says stop."""
+def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
+    """Run until a signal says stop; `hosts_keys` are those of NBD over TCP."""
     settings.service.runtime_dir.mkdir(parents=True, exist_ok=True)
     settings.service.state_dir.mkdir(parents=True, exist_ok=True)
     with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
@@ -61,7 +67,13 @@ def serve(settings: Settings) -> None:
         log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload, loop.after)
         box = Box(loop, clock, log, settings.protection)
         control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
-        listener = Listener(loop, box.exports)
+        listener = Listener(
+            loop,
+            box.exports,
+            credentials=hosts_keys,
+            allow=AllowList(settings.allow_list),
+            emit=log.emit,
+        )
         listener.listen_unix(settings.nbd_socket)
         endpoint = settings.nbd_endpoint
         if endpoint is not None:
@@ -75,12 +87,14 @@ def serve(settings: Settings) -> None:
             await box.close()
 
         def stop() -> None:
+            notify(STOPPING)
             log.emit(events.SERVICE_STOPPED, reason="it was told to")
             Task(close()).when_finished(loop.stop)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.post_from_thread(stop))
         log.emit(events.SERVICE_STARTED, release=__version__)
+        notify(READY)
         loop.run()
         log.close()
 

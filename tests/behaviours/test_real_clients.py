@@ -3,28 +3,16 @@
 import json
 import os
 import random
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.hosts.nbd import wire
+from tests.hosts.nbd.client_tools import run
 from tests.service.agreement import assert_exact, assert_in_sync, record
 from tests.service.media import Media
 from tests.service.service_process import MIB, Service, service_in
-
-
-def run(tool: str, *words: object, status: int = 0) -> str:
-    """Run a tool to its end; its output."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"needs {tool}")
-    done = subprocess.run(
-        [tool, *map(str, words)], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import pytest
 
 from appliance.cdp.interfaces import BLOCK
+from appliance.cdp.tasks import Task
 from tests.behaviours.test_interrupted_restore import Interrupted, in_small_steps
 from tests.cdp.simulated_pair import SimulatedPair
 
@@ -10,8 +11,12 @@ __all__ = ["in_small_steps"]
 
 
 @pytest.fixture
-def given_up() -> Interrupted:
-    half = Interrupted()
+def half() -> Interrupted:
+    return Interrupted()
+
+
+@pytest.fixture
+def given_up(half: Interrupted) -> Interrupted:
     half.lose_secondary()
     half.pair.run(half.pair.lifecycle.jobs.restores.give_up())
     return half
@@ -48,6 +53,27 @@ def test_a_history_of_an_older_generation_does_not_bring_it_back(given_up: Inter
     contents = write_on(given_up)
     given_up.bring_back()
     pair.world.run_until(lambda: pair.volume.protection.value == "protected")
+    pair.kill()
+    lose_the_intent_log(pair)
+    pair.start(readable=False)
+    assert pair.read(pair.volume) == contents
+
+
+def test_nor_if_the_secondary_went_while_it_was_gone_on_with(half: Interrupted) -> None:
+    """Its history had noted the absence before, and has no other reason to be written now."""
+    pair = half.pair
+    half.lose_secondary()
+    pair.secondary.medium.replug()
+    pair.secondary = pair.secondary.reopen()
+    attaching = Task(pair.lifecycle.attach(pair.secondary))
+    pair.world.run_until(lambda: pair.volume.job is not None)
+    pair.secondary.medium.remove()
+    pair.lifecycle.secondary_gone()
+    pair.idle()
+    assert attaching.finished
+    pair.run(pair.lifecycle.jobs.restores.give_up())
+    contents = write_on(half)
+    half.bring_back()
     pair.kill()
     lose_the_intent_log(pair)
     pair.start(readable=False)

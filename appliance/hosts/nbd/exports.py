@@ -21,7 +21,9 @@ from typing import Protocol
 
 from appliance.cdp.interfaces import HostTarget
 from appliance.cdp.tasks import Completion
-from appliance.errors import EbbtideError, VolumeNotFound, VolumeNotReady
+from appliance.errors import EbbtideError, HostNotAllowed, VolumeNotFound, VolumeNotReady
+from appliance.hosts.nbd.guests import ANYBODY, Guest
+from appliance.hosts.nbd.wire import printable
 
 
 def _nothing() -> None:
@@ -101,20 +103,28 @@ class Exports:
         self._closed: dict[str, str] = {}
         self._emptied: dict[str, list[Completion[None]]] = {}
 
-    def names(self) -> list[tuple[str, str]]:
-        """Name and description of each export that hosts are shown: they can connect to it."""
-        return [(name, text) for name, text in self._source.names() if self._is_admitted(name)]
+    def names(self, guest: Guest = ANYBODY) -> list[tuple[str, str]]:
+        """Name and description of each export that a host is shown: it can connect to it."""
+        return [
+            (name, text)
+            for name, text in self._source.names()
+            if guest.may_use(name) and self._is_admitted(name)
+        ]
 
-    def find(self, name: str, disconnect: Callable[[], None]) -> Completion[Lease]:
-        """A hold on the export called `name`; the empty name is the only one there is.
+    def find(
+        self, name: str, disconnect: Callable[[], None], guest: Guest = ANYBODY
+    ) -> Completion[Lease]:
+        """A hold on the export called `name`; the empty name is the only one there is for the host.
 
-        Fails with an `EbbtideError` if there is none, or it is closed to hosts.
+        Fails with an `EbbtideError` if there is none, it is not for this host, or closed to hosts.
         """
         found: Completion[Lease] = Completion()
-        names = self._source.names() if not name else []
-        if len(names) == 1:
-            name = names[0][0]
+        shown = [] if name else [known for known, _ in self._source.names() if guest.may_use(known)]
+        if len(shown) == 1:
+            name = shown[0]
         try:
+            if not guest.may_use(name):
+                raise HostNotAllowed(export=printable(name) or "any export")
             if not name:
                 raise VolumeNotFound(volume="'' (name one)")
             self.check(name)

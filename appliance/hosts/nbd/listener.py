@@ -8,24 +8,32 @@ A host that does not speak in time, or that holds payload which others wait for
 and moves nothing, is sent away.
 """
 
+import contextlib
+import errno
 import ipaddress
-import logging
 import os
+import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
+from appliance.events import Emit, FieldValue
 from appliance.hosts.nbd.budget import PAYLOAD_LIMIT, Budget
+from appliance.hosts.nbd.connection import Connection
+from appliance.hosts.nbd.credentials import Credentials
 from appliance.hosts.nbd.exports import Exports
-from appliance.hosts.nbd.session import Phase, Session
+from appliance.hosts.nbd.guests import AllowList
+from appliance.hosts.nbd.reception import CONNECTION_LIMIT, Reception
+from appliance.hosts.nbd.refusals import Refusals
+from appliance.hosts.nbd.session import Phase
 from appliance.loop import Loop, LoopTimer
 
-CONNECTION_LIMIT: Final = 64
+KEEPALIVE_SECONDS: Final = 30
+"""Of silence, until a host on TCP is asked whether it is still there."""
+ACCEPT_PAUSE_SECONDS: Final = 1.0
 BACKLOG: Final = 16
 WATCH_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 30
@@ -35,123 +43,19 @@ LINGER_SECONDS: Final = 3
 STALL_SECONDS: Final = 30
 """For a host to move a byte while it holds payload that others wait for."""
 
-logger = logging.getLogger(__name__)
+HOSTS_GROUP: Final = "cdp-hosts"
+"""Who may use the Unix socket."""
 
 
-class Connection:
-    """A socket and its session.  `gone` is called when nothing of it is left."""
-
-    def __init__(
-        self,
-        loop: Loop,
-        peer: socket.socket,
-        session: Session,
-        gone: "Callable[[Connection], None]",
-    ) -> None:
-        self.session = session
-        self.quiet_seconds = 0
-        """Since the last byte was moved."""
-        self.phase_seconds = 0
-        """Spent in negotiation, or on the way out."""
-        self._loop = loop
-        self._socket = peer
-        self._gone = gone
-        self._waits_for: tuple[bool, bool] = (False, False)
-        self._blocked = False
-
-    def settle(self) -> None:
-        """Send what there is, go on with what was held up, and wait for the right events."""
-        session = self.session
-        if session.closed:
-            if not session.in_flight:
-                self._gone(self)
-            return
-        if not self._send():
-            self.drop("the host is gone")
-            return
-        if session.stalled:
-            session.proceed()
-        if session.over:
-            self.drop(session.fault)
-        else:
-            self._wait()
-
-    def drop(self, reason: str) -> None:
-        """Close the socket; what is in flight finishes without it."""
-        if reason:
-            logger.info("NBD connection closed: %s", reason)
-        if self._waits_for != (False, False):
-            self._loop.unregister(self._socket.fileno())
-            self._waits_for = (False, False)
-        self._socket.close()
-        self.session.close()
-        if not self.session.in_flight:
-            self._gone(self)
-
-    def _receive(self) -> None:
-        space = self.session.receive_buffer()
-        if not space:
-            self._wait()
-            return
-        try:
-            count = self._socket.recv_into(space)
-        except BlockingIOError:
-            return
-        except OSError:
-            count = 0
-        if not count:
-            self.drop("")
-            return
-        self.quiet_seconds = 0
-        try:
-            self.session.received(count)
-        except Exception:
-            self.drop("an error of ours")
-            raise
-
-    def _writable(self) -> None:
-        self._blocked = False
-        self.settle()
-
-    def _send(self) -> bool:
-        """Send until all is sent or the socket is full; False if the host is gone."""
-        session = self.session
-        chunks = session.output()
-        while chunks and not self._blocked:
-            try:
-                count = self._socket.sendmsg(chunks)
-            except BlockingIOError:
-                self._blocked = True
-            except OSError:
-                return False
-            else:
-                self.quiet_seconds = 0
-                session.sent(count)
-                chunks = session.output()
-        return True
-
-    def _wait(self) -> None:
-        """Have the loop call back for what the session can use now, and for nothing else.
-
-        A socket that is neither read nor written is not registered at all: a
-        hang-up would wake the loop over and over.
-        """
-        reading = self.session.reading
-        if (reading, self._blocked) == self._waits_for:
-            return
-        self._waits_for = (reading, self._blocked)
-        if reading or self._blocked:
-            self._loop.register(
-                self._socket.fileno(),
-                self._receive if reading else None,
-                self._writable if self._blocked else None,
-            )
-        else:
-            self._loop.unregister(self._socket.fileno())
+def _unheard(code: str, **fields: FieldValue) -> None:
+    pass
 
 
 class Listener:
-    """The NBD server.  Listens nowhere until told where."""
+    """The NBD server.  Listens nowhere until told where.
+
+    With `credentials`, hosts on TCP need TLS; `allow` says which of them may come.
+    """
 
     def __init__(
         self,
@@ -159,12 +63,23 @@ class Listener:
         exports: Exports,
         payload_limit: int = PAYLOAD_LIMIT,
         connection_limit: int = CONNECTION_LIMIT,
+        credentials: Credentials | None = None,
+        allow: AllowList | None = None,
+        emit: Emit = _unheard,
     ) -> None:
         self.budget = Budget(self._schedule_admission, payload_limit)
         self._loop = loop
-        self._exports = exports
-        self._pool = BufferPool()
-        self._connection_limit = connection_limit
+        self._tls = credentials is not None
+        self._refusals = Refusals(emit, loop.after)
+        self._reception = Reception(
+            loop,
+            exports,
+            self.budget,
+            credentials,
+            allow or AllowList(),
+            self._refusals,
+            connection_limit,
+        )
         self._sockets: list[socket.socket] = []
         self._paths: list[Path] = []
         self._connections: set[Connection] = set()
@@ -179,9 +94,10 @@ class Listener:
         return len(self._connections)
 
     def listen_unix(self, path: Path) -> None:
-        """Take hosts on a Unix socket, open to its owner and group.
+        """Take hosts on a Unix socket, open to its owner and to `HOSTS_GROUP`.
 
-        A socket that a killed service left behind is replaced.  Raises
+        (To our own group where that one does not exist, or is not ours to
+        give.)  A socket that a killed service left behind is replaced.  Raises
         `BadSettings` if the path is taken or cannot be used.
         """
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -189,6 +105,9 @@ class Listener:
         try:
             _remove_dead_socket(path)
             server.bind(str(path))
+            # Nobody can connect before listen().
+            with contextlib.suppress(LookupError, PermissionError):
+                shutil.chown(path, group=HOSTS_GROUP)
         except OSError as error:
             server.close()
             raise BadSettings(reason=f"NBD socket {path}: {error.strerror or error}") from error
@@ -198,12 +117,12 @@ class Listener:
         self._listen(server)
 
     def listen_tcp(self, endpoint: TcpEndpoint) -> TcpEndpoint:
-        """Take hosts on TCP; loopback only.  Returns the endpoint with its true port.
+        """Take hosts on TCP; loopback only, without TLS.  Returns the endpoint with its true port.
 
         Raises `BadSettings` for another address, or one that cannot be had.
         """
         address = ipaddress.ip_address(endpoint.address)
-        if not address.is_loopback:
+        if not address.is_loopback and not self._tls:
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: only loopback, without TLS")
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -226,8 +145,10 @@ class Listener:
             for server in self._sockets:
                 self._loop.unregister(server.fileno())
                 server.close()
+            self._sockets.clear()
             for path in self._paths:
                 path.unlink(missing_ok=True)
+            self._refusals.close()
             for connection in list(self._connections):
                 connection.session.finish()
             self._complete_close()
@@ -240,23 +161,34 @@ class Listener:
 
     def _accept(self, server: socket.socket) -> None:
         try:
-            peer, _ = server.accept()
-        except OSError:  # it was gone again, or there are no descriptors left
+            peer, name = server.accept()
+        except OSError as error:  # it was gone again, or there are no descriptors left
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}:
+                self._pause(server)
             return
-        if len(self._connections) >= self._connection_limit:
-            logger.warning("NBD connection refused: %d is the limit", self._connection_limit)
+        address = "" if peer.family == socket.AF_UNIX else str(name[0])
+        if not self._reception.lets_in(address, self._connections):
             peer.close()
             return
         peer.setblocking(False)
-        if peer.family != socket.AF_UNIX:
+        if address:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        session = Session(self._exports, self.budget, self._pool, lambda: self._rouse(connection))
-        connection = Connection(self._loop, peer, session, self._forget)
+            _notice_death(peer)
+        connection = self._reception.receive(peer, address, self._rouse, self._forget)
         self._connections.add(connection)
         if self._watch_timer is None:
             self._watch_timer = self._loop.after(WATCH_SECONDS, self._watch)
         connection.settle()
+
+    def _pause(self, server: socket.socket) -> None:
+        """The host that waits would wake every turn."""
+
+        def resume() -> None:
+            if server in self._sockets:
+                self._loop.register(server.fileno(), lambda: self._accept(server))
+
+        self._loop.register(server.fileno(), None)
+        self._loop.after(ACCEPT_PAUSE_SECONDS, resume)
 
     def _rouse(self, connection: Connection) -> None:
         if not self._roused:
@@ -317,6 +249,18 @@ class Listener:
                 else ""
             )
         return ""
+
+
+def _notice_death(peer: socket.socket) -> None:
+    """Have the kernel end the connection of a host that went without a word, in minutes.
+
+    By its own default it takes two hours, and a host that crashes and comes
+    again would use up its address's places.
+    """
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 2)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def _remove_dead_socket(path: Path) -> None:

@@ -4,22 +4,34 @@ One option is answered at a time, and opening an export may take turns of the
 loop; the session feeds the next option when `opening` is over.  An INFO keeps
 the export it asked about open, since a GO for the same name usually follows.
 
-TLS would enter here: STARTTLS is answered, but refused, until the appliance
-has keys to offer.
+Where TLS is required nothing is answered before it but STARTTLS and ABORT, so
+that what is said in the clear, by the host or by somebody between, leaves no
+trace in what comes after.
 """
 
 import logging
 from collections.abc import Callable
+from enum import Enum
 from struct import Struct
 from typing import Final, Literal
 
-from appliance.errors import EbbtideError
+from appliance.errors import EbbtideError, HostNotAllowed
 from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.exports import Export, Exports, Lease
+from appliance.hosts.nbd.guests import Guest
 
 PREFERRED_BLOCK: Final = 4096
 
-Outcome = Literal["haggling", "transmission", "farewell", "broken"]
+Outcome = Literal["haggling", "securing", "transmission", "farewell", "broken"]
+
+
+class Security(Enum):
+    """What of TLS this connection has."""
+
+    NONE = "none"
+    REQUIRED = "required"
+    DONE = "done"
+
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +49,14 @@ def export_flags(export: Export, structured: bool) -> int:
     if export.can_multi_conn:
         flags |= wire.EXPORT_CAN_MULTI_CONN
     return flags
+
+
+def _sentence(error: Exception) -> str:
+    """Why an export cannot be had, for the host."""
+    if isinstance(error, EbbtideError):
+        return str(error)
+    logger.error("opening an export failed", exc_info=error)
+    return "the export could not be opened"
 
 
 class Malformed(Exception):
@@ -92,12 +112,18 @@ class Negotiation:
         send: Callable[[bytes], None],
         changed: Callable[[], None],
         disconnect: Callable[[], None],
+        guest: Guest,
+        security: Security,
     ) -> None:
         self.outcome: Outcome = "haggling"
         self.structured = False
         self.no_zeroes = False
         self.opening = False
         self.lease: Lease | None = None
+        self.fault = ""
+        """Why it is broken."""
+        self._guest = guest
+        self._security = security
         self._lease_name = ""
         self._abandoned = False
         self._exports = exports
@@ -118,6 +144,12 @@ class Negotiation:
 
     def take(self, option: int, data: bytes) -> None:
         """Answer one option; only while `haggling` and not `opening`."""
+        if self._security is Security.REQUIRED and option not in {
+            wire.OPTION_STARTTLS,
+            wire.OPTION_ABORT,
+        }:
+            self._demand_tls(option)
+            return
         answer = self._answers.get(option)
         if answer is None:
             self._reply(option, wire.REPLY_ERROR_UNSUPPORTED, b"this option is not known here")
@@ -126,13 +158,22 @@ class Negotiation:
             answer(option, data)
         except Malformed as reason:
             if option == wire.OPTION_EXPORT_NAME:
-                self.outcome = "broken"  # this option has no way to say no
+                self._break(str(reason))  # this option has no way to say no
             else:
                 self._reply(option, wire.REPLY_ERROR_INVALID, str(reason).encode())
 
     def refuse_size(self, option: int) -> None:
         """Answer an option whose data was too long to be looked at."""
+        if self._security is Security.REQUIRED:
+            self._demand_tls(option)
+            return
         self._reply(option, wire.REPLY_ERROR_TOO_BIG, b"the option's data is too long")
+
+    def secured(self, guest: Guest) -> None:
+        """TLS is there, and says who the host is: the haggling begins."""
+        self._guest = guest
+        self._security = Security.DONE
+        self.outcome = "haggling"
 
     def abandon(self) -> None:
         """The connection is over: give up the export held, or the one being opened."""
@@ -143,14 +184,22 @@ class Negotiation:
         header = wire.OPTION_REPLY.pack(wire.OPTION_REPLY_MAGIC, option, kind, len(data))
         self._send(header + data)
 
+    def _demand_tls(self, option: int) -> None:
+        if option == wire.OPTION_EXPORT_NAME:
+            self._break("it wants an export without TLS")
+        else:
+            self._reply(option, wire.REPLY_ERROR_TLS_REQUIRED, b"TLS comes first (STARTTLS)")
+
+    def _break(self, fault: str) -> None:
+        self.outcome, self.fault = "broken", fault
+
     def _refuse(self, option: int, error: Exception) -> None:
         """Say why an export cannot be had."""
-        if isinstance(error, EbbtideError):
-            sentence = str(error)
-        else:
-            logger.error("opening an export failed", exc_info=error)
-            sentence = "the export could not be opened"
-        self._reply(option, wire.REPLY_ERROR_UNKNOWN, wire.printable(sentence).encode())
+        kind = wire.REPLY_ERROR_UNKNOWN
+        if isinstance(error, HostNotAllowed):
+            self._guest.refused(str(error))
+            kind = wire.REPLY_ERROR_POLICY
+        self._reply(option, kind, wire.printable(_sentence(error)).encode())
 
     def _abort(self, option: int, _data: bytes) -> None:
         self._reply(option, wire.REPLY_ACK)
@@ -158,7 +207,13 @@ class Negotiation:
 
     def _start_tls(self, option: int, data: bytes) -> None:
         OptionData(data).end()
-        self._reply(option, wire.REPLY_ERROR_POLICY, b"TLS is not set up on this appliance")
+        if self._security is Security.REQUIRED:
+            self._reply(option, wire.REPLY_ACK)
+            self.outcome = "securing"
+        elif self._security is Security.DONE:
+            raise Malformed("TLS is there already")
+        else:
+            self._reply(option, wire.REPLY_ERROR_POLICY, b"TLS is not set up on this appliance")
 
     def _structured_reply(self, option: int, data: bytes) -> None:
         OptionData(data).end()
@@ -167,7 +222,7 @@ class Negotiation:
 
     def _list(self, option: int, data: bytes) -> None:
         OptionData(data).end()
-        for name, description in self._exports.names():
+        for name, description in self._exports.names(self._guest):
             raw = name.encode()
             shown = wire.printable(description).encode()
             self._reply(option, wire.REPLY_SERVER, wire.LENGTH.pack(len(raw)) + raw + shown)
@@ -206,9 +261,9 @@ class Negotiation:
         self.outcome = "transmission"
 
     def _break_off(self, error: Exception) -> None:
-        if not isinstance(error, EbbtideError):
-            logger.error("opening an export failed", exc_info=error)
-        self.outcome = "broken"
+        if isinstance(error, HostNotAllowed):
+            self._guest.refused(str(error))
+        self._break(_sentence(error))
 
     def _describe(self, option: int, export: Export, wanted: set[int]) -> None:
         target = export.target
@@ -252,7 +307,7 @@ class Negotiation:
             return
         self._drop_lease()
         self.opening = True
-        found = self._exports.find(name, self._disconnect)
+        found = self._exports.find(name, self._disconnect, self._guest)
 
         def opened() -> None:
             self.opening = False

@@ -26,7 +26,8 @@ from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.budget import Account, Budget
 from appliance.hosts.nbd.buffers import Chunk, Inbox, Outbox
 from appliance.hosts.nbd.exports import Exports
-from appliance.hosts.nbd.negotiation import Negotiation
+from appliance.hosts.nbd.guests import ANYBODY, Guest
+from appliance.hosts.nbd.negotiation import Negotiation, Security
 from appliance.hosts.nbd.transmission import Transmission
 
 _NOWHERE: Final = memoryview(b"")
@@ -35,6 +36,8 @@ _NOWHERE: Final = memoryview(b"")
 class Phase(Enum):
     GREETING = "greeting"
     OPTIONS = "options"
+    SECURING = "securing"
+    """STARTTLS is answered: nothing is taken in the clear any more."""
     REQUESTS = "requests"
     FINISHING = "finishing"
     """Nothing more is read; what is in flight finishes, and its answers leave."""
@@ -43,7 +46,7 @@ class Phase(Enum):
 
 
 # Looking up a member of an enumeration takes a fifth of a microsecond.
-_GREETING, _OPTIONS, _REQUESTS, _FINISHING, _CLOSED = Phase
+_GREETING, _OPTIONS, _SECURING, _REQUESTS, _FINISHING, _CLOSED = Phase
 
 
 class Session:
@@ -55,6 +58,8 @@ class Session:
         budget: Budget,
         pool: BufferPool,
         wake: Callable[[], None],
+        guest: Guest = ANYBODY,
+        security: Security = Security.NONE,
     ) -> None:
         self.phase = _GREETING
         self.fault = ""
@@ -63,7 +68,9 @@ class Session:
         self._account = Account(budget, self._admitted)
         self._inbox = Inbox(pool)
         self._outbox = Outbox(self._account, wake)
-        self._negotiation = Negotiation(exports, self._outbox.say, self._outbox.rouse, self.finish)
+        self._negotiation = Negotiation(
+            exports, self._outbox.say, self._outbox.rouse, self.finish, guest, security
+        )
         self._transmission: Transmission | None = None
         self._waits_for_room = False
         """Options are left unparsed."""
@@ -75,7 +82,8 @@ class Session:
     def reading(self) -> bool:
         """`receive_buffer()` would not be empty."""
         phase = self.phase
-        return not (phase is _FINISHING or phase is _CLOSED or self.stalled)
+        closed = phase is _FINISHING or phase is _CLOSED or phase is _SECURING
+        return not (closed or self.stalled)
 
     @property
     def closed(self) -> bool:
@@ -85,7 +93,7 @@ class Session:
     @property
     def negotiating(self) -> bool:
         """It is the host's turn to say what it wants."""
-        return self.phase in {_GREETING, _OPTIONS} and not self._negotiation.opening
+        return self.phase in {_GREETING, _OPTIONS, _SECURING} and not self._negotiation.opening
 
     @property
     def stalled(self) -> bool:
@@ -142,6 +150,12 @@ class Session:
             if transmission.ended:
                 self.fault = transmission.fault
                 self.finish()
+
+    def secured(self, guest: Guest) -> None:
+        """TLS is there, and says who the host is; what comes from now on was encrypted."""
+        if self.phase is _SECURING:
+            self._negotiation.secured(guest)
+            self.phase = _OPTIONS
 
     def output(self) -> list[Chunk]:
         """What to send next, in order; the buffers stay unchanged until `sent`."""
@@ -219,10 +233,15 @@ class Session:
                 self._drained,
             )
             self.phase = _REQUESTS
+        elif negotiation.outcome == "securing":
+            self.phase = _SECURING
+            if self._inbox.start != self._inbox.end:
+                # Not of this host, perhaps: whoever is between could have put it there.
+                self._break("it speaks on in the clear behind STARTTLS")
         elif negotiation.outcome == "farewell":
             self.finish()
         elif negotiation.outcome == "broken":
-            self._break("no such export")
+            self._break(negotiation.fault)
 
     def _take_option(self) -> bool:
         """Answer the option at the front of the inbox; False when that is not possible now."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from appliance.errors import ServiceUnreachable
+from appliance.errors import NotAnOperator, ServiceUnreachable
 from appliance.operators.answers import SCHEMA, ErrorAnswer
 from appliance.operators.control import messages
 
@@ -182,7 +182,8 @@ class ControlClient:
 
     def _unreachable(self, error: OSError | ValueError) -> ServiceUnreachable:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return ServiceUnreachable(socket=self._path, reason=reason.lower())
+        kind = NotAnOperator if isinstance(error, PermissionError) else ServiceUnreachable
+        return kind(socket=self._path, reason=reason.lower())
 
 
 def _join(parts: list[Json]) -> Json:

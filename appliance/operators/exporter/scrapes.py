@@ -63,8 +63,6 @@ class ScrapeServer:
         self._connections[connection] = None
         if len(self._connections) > self._connections_maximum:
             next(iter(self._connections)).cancel()
-        # Nothing counts as sent while it lies here: whoever does not read shall not leave.
-        writer.transport.set_write_buffer_limits(high=0)
         try:
             async with asyncio.timeout(self._connection_seconds):
                 writer.write(await self._respond(reader))

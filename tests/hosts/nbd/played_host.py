@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from appliance.cdp.memory import BufferPool
 from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.budget import Budget
+from appliance.hosts.nbd.channel import Channel
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.session import Session
 
@@ -72,6 +73,7 @@ class PlayedHost:
 
     def __post_init__(self) -> None:
         self.session = Session(self.exports, self.budget, self.pool, self._roused)
+        self.channel: Channel = self.session
 
     def _roused(self) -> None:
         self.rousings += 1
@@ -80,24 +82,24 @@ class PlayedHost:
         """Send as much of `data` as the session reads; how much that was."""
         sent = 0
         while sent < len(data):
-            space = self.session.receive_buffer()
+            space = self.channel.receive_buffer()
             if not space:
                 break
             count = min(len(space), len(data) - sent)
             space[:count] = data[sent : sent + count]
             sent += count
-            self.session.received(count)
+            self.channel.received(count)
         return sent
 
     def settle(self, at_most: int = 1 << 30) -> None:
         """Take up to `at_most` bytes of replies, as the listener would."""
-        while at_most and (chunks := self.session.output()):
+        while at_most and (chunks := self.channel.output()):
             data = b"".join(chunks)[:at_most]
             at_most -= len(data)
             self.said += data
-            self.session.sent(len(data))
-        if self.session.stalled:
-            self.session.proceed()
+            self.channel.sent(len(data))
+        if self.channel.stalled:
+            self.channel.proceed()
 
     def take(self, count: int) -> bytes:
         self.settle()

@@ -1,14 +1,17 @@
 """An NBD server on a loop of its own thread, with targets in memory."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from appliance.config import TcpEndpoint
+from appliance.config import AllowRule, TcpEndpoint, TlsSettings
+from appliance.events import FieldValue
+from appliance.hosts.nbd import credentials
 from appliance.hosts.nbd.exports import Exports
+from appliance.hosts.nbd.guests import AllowList
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from tests.hosts.nbd.memory_target import MemoryTarget, PlayedSource
@@ -19,7 +22,14 @@ T = TypeVar("T")
 class Served:
     """`targets` by name, served on `socket` and at `endpoint`."""
 
-    def __init__(self, directory: Path, loop: Loop, connection_limit: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        loop: Loop,
+        connection_limit: int,
+        tls: TlsSettings | None,
+        allow: Sequence[AllowRule] | None,
+    ) -> None:
         self.loop = loop
         self.socket = directory / "nbd.sock"
         self.targets = {
@@ -29,9 +39,20 @@ class Served:
         }
         self.source = PlayedSource(*self.targets.items())
         self.exports = Exports(self.source)
-        self.listener = Listener(loop, self.exports, connection_limit=connection_limit)
+        self.events: list[tuple[str, dict[str, FieldValue]]] = []
+        self.listener = Listener(
+            loop,
+            self.exports,
+            connection_limit=connection_limit,
+            credentials=credentials.load(tls) if tls is not None else None,
+            allow=AllowList(allow),
+            emit=self._emit,
+        )
         self.listener.listen_unix(self.socket)
         self.endpoint = self.listener.listen_tcp(TcpEndpoint("127.0.0.1", 0))
+
+    def _emit(self, code: str, **fields: FieldValue) -> None:
+        self.events.append((code, fields))
 
     def uri(self, name: str) -> str:
         return f"nbd+unix:///{quote(name)}?socket={self.socket}"
@@ -64,10 +85,15 @@ class Served:
 
 
 @contextmanager
-def serve(directory: Path, connection_limit: int = 64) -> Iterator[Served]:
+def serve(
+    directory: Path,
+    connection_limit: int = 64,
+    tls: TlsSettings | None = None,
+    allow: Sequence[AllowRule] | None = None,
+) -> Iterator[Served]:
     errors: list[Exception] = []
     with Loop(on_error=errors.append) as loop:
-        served = Served(directory, loop, connection_limit)
+        served = Served(directory, loop, connection_limit, tls, allow)
         thread = threading.Thread(target=loop.run)
         thread.start()
         try:

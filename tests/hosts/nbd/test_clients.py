@@ -10,20 +10,10 @@ from typing import Any
 import pytest
 
 from appliance.cdp.interfaces import DISCARD, FLUSH, WRITE, ZERO
+from tests.hosts.nbd.client_tools import run
 from tests.hosts.nbd.served import Served
 
 SIZE = 64 << 20
-
-
-def run(tool: str, *arguments: str, status: int = 0) -> str:
-    """Run a tool to its end; its output."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
-    done = subprocess.run(
-        [tool, *arguments], capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def noise(path: Path, size: int = SIZE) -> bytes:

@@ -1,5 +1,6 @@
 """Sockets: where the server listens, whom it refuses, and what is left when hosts go."""
 
+import grp
 import os
 import socket
 import stat
@@ -57,6 +58,18 @@ def enter(served: Served, name: str = "finance") -> socket.socket:
 
 def test_the_unix_socket_is_for_owner_and_group(served: Served) -> None:
     assert stat.S_IMODE(served.socket.stat().st_mode) == 0o660
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give to another group")
+@pytest.mark.parametrize("group", ["daemon", "there-is-no-such-group"])
+def test_the_unix_socket_goes_to_the_hosts_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    monkeypatch.setattr(listener, "HOSTS_GROUP", group)
+    with serve(tmp_path) as served:
+        expected = grp.getgrnam(group).gr_gid if group == "daemon" else os.getegid()
+        assert served.socket.stat().st_gid == expected
+        assert stat.S_IMODE(served.socket.stat().st_mode) == 0o660
 
 
 def test_the_socket_is_gone_after_close(tmp_path: Path) -> None:
