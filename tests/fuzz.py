@@ -25,6 +25,7 @@ FACES: Final = {
     "console": "tests.operators.console.fuzzed",
     "panel": "tests.operators.panel.fuzzed",
     "control": "tests.operators.control_fuzzed",
+    "nbd": "tests.hosts.nbd.fuzzed",
 }
 """Modules with a function `live`, by the name of the face."""
 WARM_LIVES: Final = 20

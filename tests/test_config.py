@@ -1,6 +1,7 @@
 """The settings file, from its text to the typed structure."""
 
 import contextlib
+import ipaddress
 import ssl
 import string
 from ipaddress import ip_network
@@ -107,6 +108,12 @@ def test_pre_shared_keys_need_a_python_that_has_them(monkeypatch: pytest.MonkeyP
     assert parse_settings(text).hosts.tls is not None
 
 
+def test_figures_leave_the_box_only_by_an_address_that_was_named() -> None:
+    assert ipaddress.ip_address(Settings().exporter_endpoint.address).is_loopback
+    named = parse_settings("exporter.listen = '[::]:9776'").exporter_endpoint
+    assert named == TcpEndpoint("::", 9776)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -141,6 +148,8 @@ def test_pre_shared_keys_need_a_python_that_has_them(monkeypatch: pytest.MonkeyP
         ("[hosts]\nnbd_tcp = 'box:1'", "hosts.nbd_tcp: 'box' is not an IP address"),
         ("[hosts]\nnbd_tcp = 10809", "hosts.nbd_tcp: "),
         ("[console]\nbaud = 1200", "console.baud: "),
+        ("[exporter]\nlisten = 'box:1'", "exporter.listen: 'box' is not an IP address"),
+        ("[exporter]\nlisten = ''", "exporter.listen: '' is not ADDRESS:PORT"),
         ("[panel]\naddress = 0x80", "panel.address: "),
         ("[protection]\nack = 'all'", "protection.ack: "),
         ("[protection]\ndisk_deadline_seconds = 0", "protection.disk_deadline_seconds: "),

@@ -13,9 +13,11 @@ import hashlib
 import json
 import random
 import shutil
+import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -374,6 +376,7 @@ def live(dice: random.Random, turns: int) -> dict[str, int]:
         room = Path(tempfile.mkdtemp(prefix="siege-"))
         _sieges.append(Siege(room))
         atexit.register(_raise_siege, room)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no service is left behind
     return _sieges[0].live(dice, turns)
 
 

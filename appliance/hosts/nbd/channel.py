@@ -11,8 +11,8 @@ Invariants:
   given no byte, and afterwards only what was decrypted.  (Whoever has spoken on
   behind STARTTLS is sent away by the session.)
 * Nothing is read from the socket until the answer to STARTTLS has left, nor
-  while a step of the handshake is computed.  Those steps cost milliseconds (a
-  signature, a chain of certificates) and run beside the loop.
+  while a step of the handshake is computed.  Those steps cost milliseconds
+  (files, a signature, a chain of certificates) and run beside the loop.
 * What is decrypted goes straight into the session's own buffer, no more than
   it asks for: what a session does not want waits, encrypted, and the socket is
   not read.  One slice of answers is encrypted at a time, and the next only
@@ -27,6 +27,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from appliance.cdp.tasks import Completion
+from appliance.errors import BadSettings
 from appliance.hosts.nbd.buffers import RING, Chunk
 from appliance.hosts.nbd.credentials import Attempt, Credentials
 from appliance.hosts.nbd.guests import Guest
@@ -177,30 +178,34 @@ class TlsChannel:
         """The answer to STARTTLS has left."""
         self.stage = Stage.SHAKING
         self._space = memoryview(bytearray(RING))
-        self._attempt = self._credentials.attempt(self._incoming, self._outgoing)
 
     def _shake(self) -> None:
-        assert self._attempt is not None
         self._computing = True
-        step = self._offload(self._attempt.tls.do_handshake)
+        step = self._offload(self._step)
         step.when_finished(lambda: self._shaken(step))
+
+    def _step(self) -> None:
+        """Runs on another thread; nothing else touches what it uses meanwhile."""
+        if self._attempt is None:
+            self._attempt = self._credentials.attempt(self._incoming, self._outgoing)
+        self._attempt.tls.do_handshake()
 
     def _shaken(self, step: Completion[None]) -> None:
         self._computing = False
-        attempt = self._attempt
-        if self.stage is not Stage.SHAKING or attempt is None:
+        if self.stage is not Stage.SHAKING:
             return
         try:
             step.result()
         except ssl.SSLWantReadError:
             pass
-        except OSError as error:
+        except (OSError, BadSettings) as error:
             reason = f"TLS handshake: {_reason(error)}"
             self._refused(reason)
             self._fail(reason)
         else:
+            assert self._attempt is not None
             self.stage = Stage.OPEN
-            self._session.secured(self._admit(attempt.names()))
+            self._session.secured(self._admit(self._attempt.names()))
             self._decrypt()
         self._wake()
 
@@ -279,7 +284,9 @@ def _slice(chunks: list[Chunk]) -> Chunk:
     return b"".join(front)
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | BadSettings) -> str:
+    if isinstance(error, BadSettings):
+        return str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message
     if isinstance(error, ssl.SSLError) and error.reason:

@@ -1,17 +1,17 @@
 """What TLS proves: the appliance's own keys, and by what hosts are known.
 
-TLS 1.2 or newer, no renegotiation, no tickets: each connection proves anew who
-it is.  (A session of TLS 1.2 that ended in order can be resumed for five
-minutes, which the library lets nobody forbid; it goes by the certificate that
-it proved, and the allow list is asked again.)
+TLS 1.2 or newer, no renegotiation, no tickets, and a context of its own for
+each connection, since a context remembers sessions of TLS 1.2 for two hours
+and the library lets nobody forbid it.  So each connection proves anew who it
+is, and files that are renewed count from the next connection on.
 
 With certificates, a host must show one that an authority of the settings has
 signed for clients; it goes by its subject's common name and its alternative
 names, in lower case.  With pre-shared keys it goes by its key's name, and TLS
 is 1.3; Python has them from 3.13 on.
 
-Files are read once, at start.  A private key or a file of keys that others
-than its owner and group could read is refused.
+A private key or a file of keys that others than its owner and group could
+read is refused.
 """
 
 import os
@@ -41,41 +41,44 @@ class Attempt:
 class Credentials(Protocol):
     """How hosts prove who they are."""
 
-    def attempt(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> Attempt: ...
+    def attempt(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> Attempt:
+        """TLS for one connection.  It may read files; raises `BadSettings` if that fails."""
+        ...
 
 
 def load(settings: TlsSettings) -> Credentials:
     """The credentials that the settings name; raises `BadSettings`."""
-    if settings.psk is not None:
-        return SharedKeys(_read_keys(settings.psk))
-    assert settings.certificate is not None
-    assert settings.key is not None
-    assert settings.client_ca is not None
-    _check_private("hosts.tls.key", settings.key)
-    context = _context()
-    try:
-        # A passphrase would be asked for on a terminal that a service does not have.
-        context.load_cert_chain(settings.certificate, settings.key, password="")
-    except (OSError, ValueError) as error:
-        where = f"{settings.certificate}, {settings.key}"
-        raise BadSettings(reason=f"hosts.tls.certificate: {where}: {_reason(error)}") from error
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_verify_locations(settings.client_ca)
-    except (OSError, ValueError) as error:
-        reason = f"hosts.tls.client_ca: {settings.client_ca}: {_reason(error)}"
-        raise BadSettings(reason=reason) from error
-    return Certificates(context)
+    found = Certificates(settings) if settings.psk is None else SharedKeys(_read_keys(settings.psk))
+    found.attempt(ssl.MemoryBIO(), ssl.MemoryBIO())
+    return found
 
 
 class Certificates:
     """Hosts show a certificate."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
+    def __init__(self, settings: TlsSettings) -> None:
+        assert settings.certificate is not None
+        assert settings.key is not None
+        assert settings.client_ca is not None
+        self._certificate, self._key = settings.certificate, settings.key
+        self._client_ca = settings.client_ca
 
     def attempt(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> Attempt:
-        tls = self._context.wrap_bio(incoming, outgoing, server_side=True)
+        _check_private("hosts.tls.key", self._key)
+        context = _context()
+        try:
+            # A passphrase would be asked for on a terminal that a service does not have.
+            context.load_cert_chain(self._certificate, self._key, password="")
+        except (OSError, ValueError) as error:
+            where = f"{self._certificate}, {self._key}"
+            raise BadSettings(reason=f"hosts.tls.certificate: {where}: {_reason(error)}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(self._client_ca)
+        except (OSError, ValueError) as error:
+            reason = f"hosts.tls.client_ca: {self._client_ca}: {_reason(error)}"
+            raise BadSettings(reason=reason) from error
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
         return Attempt(tls, lambda: certificate_names(tls.getpeercert() or {}))
 
 

@@ -9,12 +9,14 @@ in the clear they are, and only bounds and endurance are held.)
 After each act the bounds hold; at the end nothing is left of anybody.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
 import gc
 import logging
 import random
+import shutil
 import ssl
 import tempfile
 from collections import Counter
@@ -57,21 +59,22 @@ class Keys:
 @functools.cache
 def keys() -> Keys:
     """Made once for all lives."""
-    with tempfile.TemporaryDirectory() as place:
-        ours, theirs = Authority(Path(place) / "ours"), Authority(Path(place) / "theirs")
-        friend = ours.host("db1.example")
-        older = friend.context()
-        older.maximum_version = ssl.TLSVersion.TLSv1_2
-        return Keys(
-            credentials.load(ours.appliance()),
-            friend.context(),
-            older,
-            (
-                ours.host("db2.example").context(),
-                theirs.host("db1.example", trusts=ours).context(),
-                ours.host().context(),
-            ),
-        )
+    place = Path(tempfile.mkdtemp(prefix="ebbtide-fuzz-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    ours, theirs = Authority(place / "ours"), Authority(place / "theirs")
+    friend = ours.host("db1.example")
+    older = friend.context()
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    return Keys(
+        credentials.load(ours.appliance()),
+        friend.context(),
+        older,
+        (
+            ours.host("db2.example").context(),
+            theirs.host("db1.example", trusts=ours).context(),
+            ours.host().context(),
+        ),
+    )
 
 
 class _Errors(logging.Handler):

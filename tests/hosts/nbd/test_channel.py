@@ -292,26 +292,47 @@ def test_renegotiation_and_resumption_are_off(box: Credentials) -> None:
     assert attempt.tls.context.num_tickets == 0
 
 
-def test_who_resumes_a_session_is_still_asked_for_its_name(
-    authority: Authority, box: Credentials, target: MemoryTarget
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_resumed(
+    authority: Authority, box: Credentials, target: MemoryTarget, version: ssl.TLSVersion
 ) -> None:
-    """TLS 1.2 lets a client do so; it is then whom it has proved to be."""
-    context = authority.host("resumer.example").context()
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context = authority.host(f"resumer{version.value}.example").context()
+    context.maximum_version = version
     exports = Exports(PlayedSource(("finance", target)))
     first = SecureHost(exports, credentials=box, context=context)
     enter(first)
     first.tell(request(wire.COMMAND_DISC))
     first.settle()
-    allow = AllowList([AllowRule(name="other.example")])
     again = SecureHost(
-        exports, credentials=box, context=context, allow=allow, session_to_resume=first.tls.session
+        exports, credentials=box, context=context, session_to_resume=first.tls.session
     )
-    again.start_tls()
-    again.shake_hands()
-    assert again.tls.session_reused
-    ((kind, _),) = again.ask(wire.OPTION_INFO, string("finance") + bytes(2))
-    assert kind == wire.REPLY_ERROR_POLICY
+    enter(again)
+    assert not again.tls.session_reused
+
+
+def test_files_that_are_renewed_or_spoiled_count_from_the_next_connection_on(
+    tmp_path: Path, target: MemoryTarget
+) -> None:
+    authority = Authority(tmp_path / "ours")
+    settings = authority.appliance()
+    box = credentials.load(settings)
+    exports = Exports(PlayedSource(("finance", target)))
+    context = authority.host("db1.example").context()
+    enter(SecureHost(exports, credentials=box, context=context))
+    other = Authority(tmp_path / "other")
+    assert settings.client_ca is not None
+    settings.client_ca.write_bytes(other.ca.read_bytes())
+    refused = SecureHost(exports, credentials=box, context=context)
+    refused.start_tls()
+    with pytest.raises(ssl.SSLError):
+        enter_refused(refused)
+    settings.client_ca.write_bytes(b"spoiled")
+    refused = SecureHost(exports, credentials=box, context=context)
+    refused.start_tls()
+    with pytest.raises(AssertionError, match="does not end"):
+        refused.shake_hands()
+    assert refused.is_over()
+    assert "client_ca" in refused.refusals[0]
 
 
 def test_a_step_beside_the_loop_holds_the_reading(

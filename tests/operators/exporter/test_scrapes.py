@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 
 import pytest
 
@@ -122,20 +123,17 @@ def test_a_dawdler_loses_its_connection() -> None:
 
 
 def test_who_does_not_read_loses_the_connection() -> None:
-    over: list[object] = []
+    over = Event()
 
     async def large(accepted: str) -> tuple[bytes, str]:
         task = asyncio.current_task()
         assert task is not None
-        task.add_done_callback(over.append)
+        task.add_done_callback(lambda _: over.set())
         return b"x" * (64 << 20), "text/plain"
 
     with served(large, seconds=0.5) as endpoint, connect(endpoint) as peer:
         peer.sendall(SCRAPE)
-        end = time.monotonic() + 10
-        while not over and time.monotonic() < end:
-            time.sleep(0.01)
-        assert over
+        assert over.wait(10)
         assert len(rest(peer)) < 64 << 20
 
 
