@@ -227,12 +227,15 @@ def test_a_pin(service: Service, start_panel: Callable[..., PanelProcess]) -> No
     assert panel.lines[0].startswith("PIN")
     panel.tap(Key.SELECT)
     panel.until("Wrong PIN")
+    failures = service.room / "state" / "panel" / "failures"
+    assert failures.read_text() == "1\n"
     panel.tap(Key.UP, Key.RIGHT, Key.RIGHT, Key.UP, Key.UP, Key.RIGHT, Key.UP, Key.SELECT)
     panel.until("Snapshot of fina")
     panel.tap(Key.SELECT)
     panel.until("Taken:")
     (taken,) = service.ask("timeline", volume="finance")["snapshots"]
     assert re.fullmatch(r"20\d{6}T\d{6}Z", taken["name"])
+    assert failures.read_text() == "0\n"
     assert "1021" not in panel.story() + service.story()
 
 

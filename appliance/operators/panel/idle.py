@@ -61,13 +61,13 @@ class IdlePage(Screen):
         self._menu = menu
         self._index = 0
         self._by_hand = False
-        self._notice: Lines | None = None
-        self._notice_until = 0.0
+        self._notice: Page | None = None
+        self._notice_since = 0.0
         self._pages: list[Page] = [Page(None, "Ebbtide", "starting...")]
 
     def lines(self) -> Lines:
         if self._notice is not None:
-            return self._notice
+            return self._notice.lines(self.face.now - self._notice_since)
         return self._pages[self._index].lines(self.elapsed)
 
     def press(self, key: Key) -> None:
@@ -79,16 +79,18 @@ class IdlePage(Screen):
             self._by_hand = True
 
     def tick(self) -> None:
-        if self._notice is not None and self.face.now >= self._notice_until:
-            self._notice = None
+        if self._notice is not None:
+            stood = self.face.now - self._notice_since
+            if stood >= max(NOTICE_SECONDS, self._notice.seconds):
+                self._notice = None
         page = self._pages[self._index]
         if self.elapsed >= (HAND_SECONDS if self._by_hand else page.seconds):
             self._turn(1)
 
     def notice(self, first: str, second: str) -> None:
         """Show this at once."""
-        self._notice = fit(first), fit(second)
-        self._notice_until = self.face.now + NOTICE_SECONDS
+        self._notice = Page(None, first, second)
+        self._notice_since = self.face.now
 
     def renew(self, pages: list[Page]) -> None:
         """These are the pages from now on; what is shown keeps its place among its volume's."""
@@ -98,11 +100,6 @@ class IdlePage(Screen):
         self._pages = pages
         self._index = next(iter(exact or same), self._index % len(pages))
         self._show()
-
-    @property
-    def seconds_around(self) -> float:
-        """How long until every page has had its turn."""
-        return sum(page.seconds for page in self._pages)
 
     def _turn(self, by: int) -> None:
         self._index = (self._index + by) % len(self._pages)

@@ -29,6 +29,8 @@ from appliance.operators.panel.text import Lines, fit
 
 IDLE_SECONDS: Final = 60.0
 """So long after the last key the panel is nobody's."""
+STALE_SECONDS: Final = 5.0
+"""A service that has not said for so long how things are is away: it may hang."""
 REPEAT_AFTER_SECONDS: Final = 0.6
 REPEAT_SECONDS: Final = 0.15
 REPEATED: Final = frozenset({Key.UP, Key.DOWN})
@@ -81,6 +83,7 @@ class PanelMachine:
         self._operator: OperatorAnswer | None = None
         self._stuck: frozenset[Key] = frozenset()
         self._heard = False
+        self._heard_at = 0.0
         self._away = False
         self._wishes: list[Wish] = []
         self._numbers = count(1)
@@ -96,6 +99,8 @@ class PanelMachine:
     def tick(self, now: float, wall: float) -> None:
         """It is `now` (monotonic) and `wall` (since 1970), in seconds."""
         self.now, self.wall = now, wall
+        if self._heard and now - self._heard_at > STALE_SECONDS:
+            self.lose_service()
         self._top.tick()
         if self._repeating is not None:
             key, screen, due = self._repeating
@@ -141,6 +146,7 @@ class PanelMachine:
         self.volumes, self.disks = status.volumes, disks.disks
         self._operator = status.operator
         self._heard, self._away = True, False
+        self._heard_at = self.now
         self._renew()
         if news is not None:
             self._idle.notice(*news)
@@ -272,7 +278,7 @@ class PanelMachine:
         """What has become of disks since the last time, as two lines."""
         known, there = {disk.id for disk in self.disks}, {disk.id for disk in disks}
         if gone := sorted(known - there):
-            return f"{gone[0]}", "disk is gone"
+            return gone[0], "disk is gone"
         if came := sorted(there - known):
-            return f"{came[0]}", "disk is here"
+            return came[0], "disk is here"
         return None

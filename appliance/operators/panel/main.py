@@ -126,7 +126,7 @@ def _pin(settings: Settings) -> tuple[Callable[[str], bool], Lockout | None]:
         kept = PasswordHash.parse(settings.panel.pin_hash)
     except ValueError as error:
         raise BadSettings(reason=f"panel.pin_hash: {error}") from error
-    return kept.fits, Lockout(settings.service.state_dir / "panel-lockout")
+    return kept.fits, Lockout(settings.service.state_dir / "panel" / "failures")
 
 
 def _hash_pin(pin: str) -> str:

@@ -30,7 +30,7 @@ def restore_ten_minutes(
         first, second = hands.lines
         seen(hands.lines)
         if second.startswith("Hold Select 3s"):
-            hands.hold(Key.SELECT, 3.2)
+            hands.hold(Key.SELECT, 4.0)
             seen(hands.lines)
             return presses
         key = None

@@ -434,6 +434,29 @@ def test_a_dead_service_is_told_and_cancels(panel: PlayedPanel) -> None:
     assert panel.destroyed == []
 
 
+def test_a_service_that_hangs_is_away(panel: PlayedPanel) -> None:
+    panel.hear = lambda: None  # type: ignore[method-assign]
+    open_menu(panel, "Restore", "By time", "10 min ago")
+    panel.turn(5.1)
+    assert panel.lines[0] == "Service away    "
+    assert panel.asked[-1] == ("unlock", {})
+    panel.hold(SELECT, 4.0)
+    assert panel.destroyed == []
+    del panel.hear
+    panel.turn(1.1)
+    assert panel.lines[0] != "Service away    "
+
+
+def test_news_of_a_disk_with_a_long_name_is_read_whole(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    name = "wwn-0x5000c500a1b2c3d4"
+    labels = service.appliance.labels
+    service.on_loop(lambda: labels.update({name: DiskIdentity(name, "/dev/sdx")}))
+    seen = pages(panel, 8.0)
+    assert {(name[:16], "disk is here    "), (name[-16:], "disk is here    ")} <= seen
+
+
 def test_what_is_answered_after_it_was_left_is_dropped(panel: PlayedPanel) -> None:
     open_menu(panel, "Restore", "By time")
     machine = panel.machine

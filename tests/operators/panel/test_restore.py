@@ -238,7 +238,7 @@ def test_a_stretch_that_nobody_watched_is_no_holding(panel: PlayedPanel) -> None
     panel.machine.press(SELECT)
     panel.turn(0.2)
     for _ in range(3):
-        panel.now += 60
+        panel.now += 4
         panel.turn(0.1)
     assert panel.lines[0] == "Keep holding... "
     assert panel.destroyed == []
