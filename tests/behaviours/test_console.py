@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import ServiceUnreachable
-from appliance.operators.console.passwords import PasswordHash
+from appliance.operators.access.passwords import PasswordHash
 from appliance.operators.control.client import ControlClient, Refused
 from tests.operators.console.line_rig import (
     BIN,

@@ -8,6 +8,8 @@ import logging
 from typing import Final
 
 from appliance.errors import LoginLocked, LoginRefused, PasswordUnfit
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import SHORTEST, Passwords, PasswordState
 from appliance.operators.answers import ErrorAnswer
 from appliance.operators.console.conversation import (
     Conversation,
@@ -18,9 +20,7 @@ from appliance.operators.console.conversation import (
     note,
     tell,
 )
-from appliance.operators.console.lockout import Lockout
 from appliance.operators.console.outcome import tell_error
-from appliance.operators.console.passwords import SHORTEST, Passwords, PasswordState
 
 _log: Final = logging.getLogger("ebbtide.console")
 

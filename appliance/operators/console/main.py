@@ -19,13 +19,13 @@ from appliance.config import Settings, read_settings
 from appliance.drivers.serial_line import SerialLine
 from appliance.errors import BadSettings, EbbtideError, PasswordUnfit
 from appliance.loop import Loop
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import FixedPassword, KeptPassword, Passwords
 from appliance.operators.console.attendant import Attendant
 from appliance.operators.console.clerk import Clerk
 from appliance.operators.console.conversation import Manner
-from appliance.operators.console.lockout import Lockout
 from appliance.operators.console.machine import Console
 from appliance.operators.console.pacing import Pacer
-from appliance.operators.console.passwords import FixedPassword, KeptPassword, Passwords
 from appliance.operators.console.session import make_session
 
 logger = logging.getLogger("ebbtide.console")

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from appliance.errors import EbbtideError, NotUnderstood
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import Passwords
 from appliance.operators.console import menu
 from appliance.operators.console.carrying_out import carry_out
 from appliance.operators.console.conversation import (
@@ -17,11 +19,9 @@ from appliance.operators.console.conversation import (
     perform,
     tell,
 )
-from appliance.operators.console.lockout import Lockout
 from appliance.operators.console.login import change_password, log_in
 from appliance.operators.console.outcome import answering
 from appliance.operators.console.paper import Paper
-from appliance.operators.console.passwords import Passwords
 from appliance.operators.console.typed import help_lines, parse, split
 from appliance.operators.control.client import Refused
 

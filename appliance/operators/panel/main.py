@@ -24,9 +24,9 @@ from appliance.config import PanelSettings, Settings, read_settings
 from appliance.drivers.front_panel import FrontPanel
 from appliance.drivers.i2c_bus import NamedBus
 from appliance.errors import BadSettings, EbbtideError
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import PasswordHash
 from appliance.operators.answers import ErrorAnswer
-from appliance.operators.console.lockout import Lockout
-from appliance.operators.console.passwords import PasswordHash
 from appliance.operators.panel.connections import Desk, Link, Watch
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import PanelMachine

@@ -13,7 +13,7 @@ import tty
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.operators.console.passwords import PasswordHash
+from appliance.operators.access.passwords import PasswordHash
 
 BIN = Path(sys.executable).parent
 PASSWORD = "correct horse"

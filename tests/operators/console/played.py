@@ -14,6 +14,8 @@ from appliance.errors import (
     PointOutsideWindow,
     ServiceUnreachable,
 )
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import SHORTEST, PasswordState
 from appliance.operators.answers import (
     AlertAnswer,
     DiskAnswer,
@@ -24,9 +26,7 @@ from appliance.operators.answers import (
     WindowAnswer,
 )
 from appliance.operators.console.conversation import Manner, Note
-from appliance.operators.console.lockout import Lockout
 from appliance.operators.console.machine import Abandon, Console, Request
-from appliance.operators.console.passwords import SHORTEST, PasswordState
 from appliance.operators.console.session import make_session
 from appliance.operators.control.client import Refused
 from tests.operators.console.line_rig import PASSWORD

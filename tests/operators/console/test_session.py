@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.operators.access.lockout import Lockout
+from appliance.operators.access.passwords import PasswordState
 from appliance.operators.console.conversation import Note
-from appliance.operators.console.lockout import Lockout
-from appliance.operators.console.passwords import PasswordState
 from tests.operators.console.line_rig import PASSWORD
 from tests.operators.console.played import HOLDER, WORDS, PlayedConsole, job
 

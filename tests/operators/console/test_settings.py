@@ -4,7 +4,7 @@ import pytest
 
 from appliance.config import parse_settings
 from appliance.errors import BadSettings
-from appliance.operators.console.passwords import PasswordHash
+from appliance.operators.access.passwords import PasswordHash
 from tests.operators.console.line_rig import CHEAP, PASSWORD
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.glass import Key
-from appliance.operators.console.lockout import FREE_TRIES, Lockout
+from appliance.operators.access.lockout import FREE_TRIES, Lockout
 from tests.operators.panel.played_panel import PlayedPanel, served_panel
 from tests.operators.panel.test_machine import open_menu
 

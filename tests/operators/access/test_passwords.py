@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import PasswordUnfit
-from appliance.operators.console.lockout import (
+from appliance.operators.access.lockout import (
     FREE_TRIES,
     LONGEST_SECONDS,
     Lockout,
     wait_seconds,
 )
-from appliance.operators.console.passwords import (
+from appliance.operators.access.passwords import (
     FixedPassword,
     KeptPassword,
     PasswordHash,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from appliance.errors import PasswordUnfit
-from appliance.operators.console.kept_file import read_kept, write_kept
+from appliance.operators.access.kept_file import read_kept, write_kept
 
 SHORTEST: Final = 8
 LONGEST: Final = 128

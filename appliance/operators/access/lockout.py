@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from appliance.operators.console.kept_file import read_kept, write_kept
+from appliance.operators.access.kept_file import read_kept, write_kept
 
 FREE_TRIES: Final = 3
 FIRST_SECONDS: Final = 5.0

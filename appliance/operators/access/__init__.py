@@ -1,0 +1,1 @@
+"""Passwords, and what follows wrong ones: for faces whose people have no user of their own."""
