@@ -6,7 +6,6 @@ SIGTERM and SIGINT take every volume out of service in order.
 
 import logging
 import signal
-import sys
 from pathlib import Path
 
 import click
@@ -18,8 +17,6 @@ from appliance.drivers.block_devices import BlockDevices
 from appliance.drivers.clock import SystemClock
 from appliance.drivers.discovery import Discovery
 from appliance.drivers.disk_directory import DiskDirectory
-from appliance.drivers.journal import start_logging
-from appliance.errors import EbbtideError
 from appliance.event_log import EventLog
 from appliance.hosts.nbd import credentials
 from appliance.hosts.nbd.credentials import Credentials
@@ -27,6 +24,7 @@ from appliance.hosts.nbd.guests import AllowList
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
+from appliance.operators.program import config_option, program
 from appliance.service.box import Box
 from appliance.service.readiness import READY, STOPPING, notify
 
@@ -34,28 +32,17 @@ logger = logging.getLogger("cdpd")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The settings file.",
-)
+@config_option()
 @click.option("--check-config", is_flag=True, help="Read the settings, say what is wrong, stop.")
 @click.version_option(__version__)
 def main(config: Path, check_config: bool) -> None:
     """The service of the appliance."""
-    start_logging("cdpd")
-    try:
+    with program("cdpd"):
         settings = read_settings(config)
         tls = settings.hosts.tls
         hosts_keys = credentials.load(tls) if tls is not None else None
         if not check_config:
             serve(settings, hosts_keys)
-    except EbbtideError as error:
-        click.echo(f"cdpd: {error.code}: {error}", err=True)
-        click.echo(f"cdpd: {error.remedy}", err=True)
-        sys.exit(error.exit_code)
 
 
 def serve(settings: Settings, hosts_keys: Credentials | None) -> None:

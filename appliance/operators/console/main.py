@@ -17,7 +17,7 @@ import click
 from appliance import __version__
 from appliance.config import Settings, read_settings
 from appliance.drivers.serial_line import SerialLine
-from appliance.errors import BadSettings, EbbtideError, PasswordUnfit
+from appliance.errors import BadSettings, PasswordUnfit
 from appliance.loop import Loop
 from appliance.operators.access.lockout import Lockout
 from appliance.operators.access.passwords import FixedPassword, KeptPassword, Passwords
@@ -27,18 +27,13 @@ from appliance.operators.console.conversation import Manner
 from appliance.operators.console.machine import Console
 from appliance.operators.console.pacing import Pacer
 from appliance.operators.console.session import make_session
+from appliance.operators.program import config_option, program
 
 logger = logging.getLogger("ebbtide.console")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The settings file, the same as cdpd's.",
-)
+@config_option()
 @click.option(
     "--device",
     type=click.Path(path_type=Path),
@@ -48,17 +43,12 @@ logger = logging.getLogger("ebbtide.console")
 @click.version_option(__version__)
 def main(config: Path, device: Path | None, set_password: bool) -> None:
     """The serial console of the appliance."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    try:
+    with program("cdp-console"):
         settings = read_settings(config)
         if set_password:
             _set_password(_passwords(settings))
         else:
             serve(settings, _device(settings, device))
-    except EbbtideError as error:
-        click.echo(f"cdp-console: {error.code}: {error}", err=True)
-        click.echo(f"cdp-console: {error.remedy}", err=True)
-        sys.exit(error.exit_code)
 
 
 def serve(settings: Settings, device: Path) -> None:

@@ -7,7 +7,6 @@ only asks; a scrape of `/metrics` is what makes it ask, so it idles for nothing.
 import asyncio
 import logging
 import signal
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +18,12 @@ from prometheus_client.exposition import choose_encoder
 
 from appliance import __version__
 from appliance.config import Settings, read_settings
-from appliance.drivers.journal import start_logging
 from appliance.errors import CannotListen, EbbtideError
 from appliance.operators.control.client import Refused
 from appliance.operators.exporter.metrics import Metrics
 from appliance.operators.exporter.reading import Reading, Watcher
 from appliance.operators.exporter.scrapes import ScrapeServer
+from appliance.operators.program import config_option, program
 
 SHARED_SECONDS: Final = 1.0
 """Scrapes within so long of a look share it: however many there are, the service is asked once a
@@ -93,20 +92,9 @@ async def serve(settings: Settings) -> None:
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The settings file.",
-)
+@config_option()
 @click.version_option(__version__)
 def main(config: Path) -> None:
     """Metrics of the appliance for Prometheus."""
-    start_logging("cdp-exporter")
-    try:
+    with program("cdp-exporter"):
         asyncio.run(serve(read_settings(config)))
-    except EbbtideError as error:
-        click.echo(f"cdp-exporter: {error.code}: {error}", err=True)
-        click.echo(f"cdp-exporter: {error.remedy}", err=True)
-        sys.exit(error.exit_code)

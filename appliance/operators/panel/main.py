@@ -5,7 +5,6 @@ milliseconds, and does in between what the threads of the connections post.
 Without a panel, or without the service, it goes on and waits for them.
 """
 
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from appliance.boards import Board, read_board
 from appliance.config import PanelSettings, Settings, read_settings
 from appliance.drivers.front_panel import FrontPanel
 from appliance.drivers.i2c_bus import NamedBus
-from appliance.errors import BadSettings, EbbtideError
+from appliance.errors import BadSettings
 from appliance.operators.access.lockout import Lockout
 from appliance.operators.access.passwords import PasswordHash
 from appliance.operators.answers import ErrorAnswer
@@ -33,8 +32,10 @@ from appliance.operators.panel.machine import PanelMachine
 from appliance.operators.panel.pin import DIGITS_MAXIMUM
 from appliance.operators.panel.plate import Plate
 from appliance.operators.panel.step import PanelStep
+from appliance.operators.program import config_option, end, program
 from appliance.simulated.front_panel import SimulatedPanel
 
+NAME: Final = "cdp-panel"
 POLL_SECONDS: Final = 0.015
 """Between two readings of the keys."""
 DIGITS_MINIMUM: Final = 4
@@ -42,22 +43,18 @@ SIMULATED: Final = "simulated"
 
 
 @click.command()
-@click.option("--config", "config", type=click.Path(path_type=Path), help="The settings file.")
+@config_option(required=False)
 @click.option("--hash-pin", is_flag=True, help="Read a PIN, print what [panel] pin_hash is to be.")
 @click.version_option(__version__)
 def main(config: Path | None, hash_pin: bool) -> None:
     """The front panel of the appliance."""
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-    try:
+    with program(NAME):
         if hash_pin:
             click.echo(_hash_pin(sys.stdin.readline().rstrip("\r\n")))
         elif config is None:
             raise click.UsageError("--config is missing")
         else:
             _serve(read_settings(config))
-    except EbbtideError as error:
-        _say(error.code, str(error), error.remedy)
-        sys.exit(error.exit_code)
 
 
 def _serve(settings: Settings) -> None:
@@ -90,8 +87,8 @@ def _serve(settings: Settings) -> None:
         link.show(glass, now)
         _do_posted(queue, now + POLL_SECONDS)
     if ended_by:
-        _say(ended_by[0].code, ended_by[0].sentence, ended_by[0].remedy)
-        sys.exit(ended_by[0].exit_code)
+        by = ended_by[0]
+        end(NAME, by.code, by.sentence, by.remedy, by.exit_code)
 
 
 def _do_posted(queue: Queue[Callable[[], None]], until: float) -> None:
@@ -133,8 +130,3 @@ def _hash_pin(pin: str) -> str:
     if not (pin.isascii() and pin.isdigit() and DIGITS_MINIMUM <= len(pin) <= DIGITS_MAXIMUM):
         raise click.UsageError(f"a PIN is {DIGITS_MINIMUM} to {DIGITS_MAXIMUM} digits")
     return str(PasswordHash.of_any(pin))
-
-
-def _say(code: str, sentence: str, remedy: str) -> None:
-    click.echo(f"cdp-panel: {code}: {sentence}", err=True)
-    click.echo(f"cdp-panel: {remedy}", err=True)
