@@ -28,7 +28,7 @@ K = len(TARGETS)
 REPAIRED = "a synchronisation repaired blocks"
 LOAD = range(3 * MIB, 3 * MIB + (768 << 10))
 """Bytes that a host writes meanwhile."""
-DEPTH = 16
+DEPTH = 4
 """Writes that a host has under way at most."""
 
 
