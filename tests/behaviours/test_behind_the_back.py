@@ -4,7 +4,6 @@ mended, and all of it while a host writes and the service is killed.
 Claims 8 to 11 and 23.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.service.agreement import record
-from tests.service.behind_the_back import spoil
+from tests.service.behind_the_back import copy_sparse, spoil
 from tests.service.fio import fio
 from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Recorder
@@ -47,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     marks = []
     with service_in(tmp_path_factory.mktemp("made")) as service:
         service.disk("alpha", SIZE)
-        service.disk("beta", 256 * MIB)
+        service.disk("beta", 640 * MIB)  # no load here fills its history
         service.start("alpha", "beta")
         service.protect("finance", "alpha", "beta")
         for blocks in (range(700, 720), TARGETS, range(720, 740)):
@@ -70,7 +69,8 @@ class Bench:
         self.recorder: Recorder | None = None
         self.client: NbdClient | None = None
         self.marks = made.marks
-        shutil.copytree(made.disks, service.disks, dirs_exist_ok=True)
+        for name in ("alpha", "beta"):
+            copy_sparse(made.disks / f"{name}.img", service.disks / f"{name}.img")
         service.start("alpha", "beta")
         service.until_state("finance", "protected")
 
@@ -217,6 +217,7 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
         "--rw=randwrite",
         "--bs=4k",
         "--iodepth=16",
+        "--rate_iops=400",  # history has room for all of it: a fold would find what was changed
         "--zonemode=strided",
         "--zonerange=12k",
         "--zonesize=12k",
@@ -228,11 +229,11 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
     bench.set_throttle("1-4")
     with fio(service.uri("finance"), tmp_path, *between) as load:
         service.wait(
-            lambda: service.status("finance")["write_number"] > before + 1000, "fio to write"
+            lambda: service.status("finance")["write_number"] > before + 300, "fio to write"
         )
         service.ask("sync", volume="finance", wait=True, **{kind: True})
         assert load.running
-        assert load.end()["write"]["total_ios"] > 1000
+        assert load.end()["write"]["total_ios"] > 300
     copied = K * BLOCK if kind == "full" else 0
     assert bench.figures() == (kind, "done", K * BLOCK, copied)
     bench.assert_suspects(kind)
