@@ -5,21 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.service.media import Media, PlayedDisk
-from tests.service.service_process import MIB, Service
+from tests.service.media import PlayedDisk
+from tests.service.service_process import Service
 
 DEADLINE = 1.5
 FAILED, FENCED, LEFT = "EV103", "EV104", "EV102"
-
-
-@pytest.fixture
-def primary(media: Media) -> PlayedDisk:
-    return media.played("primary", 8 * MIB)
-
-
-@pytest.fixture
-def secondary(media: Media) -> PlayedDisk:
-    return media.played("secondary", 64 * MIB)
 
 
 @pytest.fixture

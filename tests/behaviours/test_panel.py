@@ -163,9 +163,8 @@ def test_a_service_that_dies_and_comes_back(
     assert panel.story().count("the service is away") == 2
 
 
-def test_a_plan_before_the_service_died_is_not_confirmed_after(
-    service: Service, start_panel: Callable[..., PanelProcess]
-) -> None:
+def before_a_plan(service: Service, start_panel: Callable[..., PanelProcess]) -> PanelProcess:
+    """Somebody stands at the panel before the plan of a restore, and may hold."""
     service.start("alpha", "beta")
     service.protect("finance", "alpha", "beta")
     service.ask("snapshot", volume="finance", name="good")
@@ -173,6 +172,13 @@ def test_a_plan_before_the_service_died_is_not_confirmed_after(
     panel.until("protected")
     panel.tap(Key.SELECT, Key.SELECT, Key.DOWN, Key.SELECT, Key.SELECT)
     panel.until("Hold Select")
+    return panel
+
+
+def test_a_plan_before_the_service_died_is_not_confirmed_after(
+    service: Service, start_panel: Callable[..., PanelProcess]
+) -> None:
+    panel = before_a_plan(service, start_panel)
     service.kill()
     service.start("alpha", "beta")
     panel.until("finance")
@@ -197,13 +203,7 @@ def test_one_volume_at_two_faces(
     service: Service, start_panel: Callable[..., PanelProcess]
 ) -> None:
     """While somebody stands before a plan, nobody else changes anything."""
-    service.start("alpha", "beta")
-    service.protect("finance", "alpha", "beta")
-    service.ask("snapshot", volume="finance", name="good")
-    panel = start_panel()
-    panel.until("protected")
-    panel.tap(Key.SELECT, Key.SELECT, Key.DOWN, Key.SELECT, Key.SELECT)
-    panel.until("Hold Select")
+    panel = before_a_plan(service, start_panel)
     code, error, sentence = service.refusal("sync", "finance")
     assert (code, error) == (3, "EB604")
     assert "at panel" in sentence
