@@ -123,6 +123,8 @@ class Oracle:
         self._journal: Tags | None = None
         self._unseen = 0
         """Lives that ended since hosts last looked."""
+        self._seen_at = 0
+        """The highest write number handed out by then."""
         self._unknown = False
         """Nobody can say what the newest point is, until hosts look again."""
         self._journal_survives = Fate.ACKNOWLEDGED
@@ -208,9 +210,9 @@ class Oracle:
         self.journaled_ack = min(self.journaled_ack, prefix)
         self._journal_survives = Fate.ACKNOWLEDGED
         if not self._states or self._states[0].number > prefix:
-            if self._unseen > 1:
+            if self._unseen > 1 or self._seen_at > chain.floor:
                 self._states.clear()
-                self._unknown = True  # nobody has seen what the baseline copied
+                self._unknown = True  # nobody has seen what the baseline copied, or only later
                 return
             self._states = [State(chain.floor, 0, self._in_order(chain.floor), False)]
         covered = -1
@@ -337,6 +339,7 @@ class Oracle:
         self.head = tags.copy()
         self.survives = Fate.ACKNOWLEDGED
         self._unseen = 0
+        self._seen_at = self.highest
         if self._unknown:
             self._unknown = False
             self._states = [State(self._used, 0, tags.copy(), False)]
