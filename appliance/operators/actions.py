@@ -3,18 +3,21 @@
 An action has its arguments checked already.  It answers with a struct of
 `answers`, or with an iterator of them whose lists belong one after the other:
 so no turn of the loop encodes a long answer whole.  A client that goes away
-cancels the action at its next await; what the appliance was asked for until
-then takes its course.
+cancels an action that only looks; one that changes something takes its course,
+for nothing may stay half changed.
 """
 
+import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, Literal
 
 from appliance.cdp.jobs import Job
 from appliance.cdp.points import Snapshot
+from appliance.cdp.tasks import Cancelled, Task
 from appliance.errors import (
     BadRequest,
+    EbbtideError,
     JobNotFound,
     NeedsConsent,
     RestoreBegun,
@@ -37,9 +40,11 @@ from appliance.operators import descriptions as describe
 from appliance.operators.explanations import explain
 from appliance.operators.interfaces import Volume
 from appliance.operators.operator_lock import Operator
+from appliance.operators.parameters import Value
 from appliance.operators.requests import Desk, Request, follow
-from appliance.operators.verbs import VERBS, command_line
+from appliance.operators.verbs import VERBS, Verb, command_line
 
+_log = logging.getLogger("ebbtide.control")
 PART: Final = 200
 """Entries of each list in one part of a long answer: a millisecond of work."""
 EVENTS_SHOWN: Final = 100
@@ -78,6 +83,34 @@ async def perform(
         raise BadRequest(reason="there is no such verb")
     checked = verb.check(arguments)
     changes = verb.is_change(checked)
+    if not changes:
+        return await _carry_out(desk, operator, verb, checked, report)
+    work = Task(_carry_out(desk, operator, verb, checked, report))
+    try:
+        return await work
+    except Cancelled:
+        work.when_finished(lambda: _end_unheard(work))
+        raise
+
+
+def _end_unheard(work: Task[Answer]) -> None:
+    """Who asked is gone; a refusal or a failure has nobody to go to."""
+    try:
+        work.result()
+    except EbbtideError as error:
+        _log.info("nobody hears any more: %s", error)
+    except Exception as error:
+        _log.error("a request failed", exc_info=error)
+
+
+async def _carry_out(
+    desk: Desk,
+    operator: Operator,
+    verb: Verb,
+    checked: Mapping[str, Value],
+    report: Callable[[answers.JobDescription], None],
+) -> Answer:
+    changes = verb.is_change(checked)
     with desk.lock.serving(operator, changes) as change:
         if changes:
             volume = checked.get("volume")
@@ -87,7 +120,7 @@ async def perform(
                 volume=volume if isinstance(volume, str) else None,
                 request=command_line(verb, checked),
             )
-        return await ACTIONS[verb_name](Request(desk, operator, change, checked, report))
+        return await ACTIONS[verb.name](Request(desk, operator, change, checked, report))
 
 
 async def disks(request: Request) -> Answer:

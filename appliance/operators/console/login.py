@@ -66,7 +66,7 @@ def _first_use(passwords: Passwords) -> Conversation[bool]:
         f"{SHORTEST} characters or more; it is not shown while you type.",
     )
     try:
-        yield from _choose(passwords)
+        yield from _choose(passwords, at_first=True)
     except PasswordUnfit as error:
         yield from tell_error(ErrorAnswer.of(error))
         return False
@@ -75,12 +75,15 @@ def _first_use(passwords: Passwords) -> Conversation[bool]:
     return True
 
 
-def _choose(passwords: Passwords) -> Conversation[None]:
+def _choose(passwords: Passwords, at_first: bool = False) -> Conversation[None]:
     """Raises PasswordUnfit."""
     first = yield from ask("New password: ", secret=True, fresh=True)
     again = yield from ask("New password again: ", secret=True, fresh=True)
     if first != again:
         raise PasswordUnfit(reason="the two were not the same")
+    if at_first and passwords.state is not PasswordState.UNSET:
+        # The prompt may have stood for hours: its owner has chosen on another line since.
+        raise PasswordUnfit("log in with that one", reason="another one was set meanwhile")
     try:
         passwords.change(first)
     except OSError as error:

@@ -116,6 +116,15 @@ def test_first_use(tmp_path: Path) -> None:
     assert "long enough" not in text
 
 
+def test_a_first_use_that_came_too_late(tmp_path: Path) -> None:
+    """The prompt stood for hours, and the owner has chosen on another line since."""
+    console = PlayedConsole(Lockout(tmp_path / "failures"), password=None)
+    console.passwords.change("the owner's own")
+    console.line("an intruder's")
+    assert ending(console.line("an intruder's")) == "ERR EB617"
+    assert console.passwords.is_right("the owner's own")
+
+
 def test_a_damaged_password_is_no_first_use(console: PlayedConsole) -> None:
     console.passwords.damaged = True
     text = console.line("")
