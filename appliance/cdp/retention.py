@@ -166,7 +166,7 @@ async def _mend(history: History, primary: Disk, pit_map: PitMap, lost: Extents)
     Whatever reached the primary before it was read is in a map by then: the
     writes that are looked for afterwards are all that can have changed it.
     """
-    known = _lost_before(pit_map)
+    known = _lost_before(pit_map, lost)
     fresh = subtract(lost, known)
     if fresh:
         size = fresh.total * SECTOR
@@ -185,10 +185,13 @@ async def _mend(history: History, primary: Disk, pit_map: PitMap, lost: Extents)
     return left
 
 
-def _lost_before(pit_map: PitMap) -> Extents:
-    """What an earlier fold has not found on either disk."""
-    rows = pit_map.rows
-    return extents(*spans(rows[rows["location"] == LOST]))
+def _lost_before(pit_map: PitMap, lost: Extents) -> Extents:
+    """What an earlier fold has not found on either disk, and nobody has written since.
+
+    What somebody has written there since is lost only now, with the rest of its block.
+    """
+    before = [p for p in pit_map.pieces_of(lost) if p.entry is not None and p.entry.is_lost]
+    return extents([piece.start for piece in before], [piece.end for piece in before])
 
 
 async def _take_from_primary(history: History, primary: Disk, last: int, block: Extents) -> bool:

@@ -234,3 +234,28 @@ def test_what_was_given_up_comes_free_before_more_is_folded(pair: SimulatedPair)
         assert pair.run(retention.free_some(history, pair.primary))
 
     assert (history.segments.free, history.chain.floor) == (free + 1, floor)
+
+
+def test_what_was_written_into_a_lost_block_is_repaired_when_it_is_folded_too(
+    pair: SimulatedPair,
+) -> None:
+    damaged = pair.write(4 * BLOCK, b"\x5a" * BLOCK)
+    pair.flush()
+    spoil_the_data_of(pair, damaged)
+    history = pair.volume.require_history()
+    history.journal.close_map()
+    # So that only the first map is folded, and then only the second.
+    history.chain.snapshots["pin"] = Snapshot("pin", damaged, 0, True)
+    partly = pair.write(4 * BLOCK, b"\x11" * SECTOR)
+    history.journal.close_map()
+    pair.write(4 * BLOCK + SECTOR, b"\x22" * (BLOCK - SECTOR))
+    pair.flush()
+    history.journal.close_map()
+    for last in (damaged, partly):
+        assert pair.run(retention.fold(history, pair.primary))
+        assert history.base_write == last
+        pair.world.run_until(
+            lambda: pair.volume.protection.value == "protected" and pair.volume.job is None
+        )
+        newest = history.chain.newest_write
+        assert pair.point(f"write:{newest}") == pair.read(pair.volume)

@@ -33,6 +33,7 @@ from appliance.cdp import (
 )
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.dirty_region_log import DirtyRegionLog
+from appliance.cdp.extents import Extents
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import FLUSH, READ, SECTOR, WRITE, ZERO, HostRequest
 from appliance.cdp.journal import Journal
@@ -136,6 +137,8 @@ class Rig:
         """Payload was changed behind the service's back."""
         self.damages = 0
         """How often history was called damaged."""
+        self.doubted: list[Extents] = []
+        """What was doubted each time that damage could not be mended."""
 
     # Time
 
@@ -443,11 +446,12 @@ EXPECTED = (EbbtideError, Cancelled, LifeEnds)
 def watched(rig: Rig) -> Iterator[None]:
     """The engine tells the rig's oracle what it numbers, journals and reads back."""
     oracle, shape = rig.oracle, rig.shape
-    write, seal, read_history, take_stock, fail = (
+    write, seal, read_history, take_stock, doubt, fail = (
         WritePath.write,
         Journal.seal,
         recovery.read_history,
         recovery.take_stock,
+        Volume.doubt,
         Completion.fail,
     )
 
@@ -475,6 +479,10 @@ def watched(rig: Rig) -> Iterator[None]:
         oracle.restoring = history.chain.restoring
         await take_stock(history, *rest)
 
+    async def watched_doubt(self: Volume, doubted: Extents) -> None:
+        rig.doubted.append(doubted)
+        await doubt(self, doubted)
+
     def watched_fail(self: Completion[Any], error: BaseException) -> None:
         if not isinstance(error, EXPECTED) and not rig.ending:
             raise error  # a task that nobody awaits would hide it
@@ -488,6 +496,7 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(Journal, "seal", watched_seal),
         patch.object(recovery, "read_history", watched_read),
         patch.object(recovery, "take_stock", watched_stock),
+        patch.object(Volume, "doubt", watched_doubt),
         patch.object(Completion, "fail", watched_fail),
         patch.object(restore, "STEP", STEP),
         patch.object(comparison, "STEP", STEP),

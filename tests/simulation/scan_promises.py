@@ -47,6 +47,8 @@ class Asked:
     """How many changes there had been by then."""
     damages: int
     """How often a fold had found payload that was changed."""
+    doubts: int
+    """How often what it had lost was doubted: that comes later, perhaps after this was asked."""
     suspect: set[int]
     """Sectors that were suspect for the newest point already."""
     crashed: bool = False
@@ -100,6 +102,10 @@ class Promises:
             return set(range(-(-self._rig.sectors // SECTORS)))
         sectors = {spoil.sector for spoil in asked.wrong}
         sectors |= {spoil.sector for spoil in self._spoils.since(asked.spoils)}
+        # A fold that had told its damage before may give up whole blocks only now, with sectors
+        # that were right: unchecked, the newest point still answered with those.
+        for doubted in self._rig.doubted[asked.doubts :]:
+            sectors |= sectors_of(doubted)
         return blocks(sectors) | asked.lost
 
     def _hold_figures(self, asked: Asked, job: Job, still: dict[int, Spoil]) -> None:
@@ -151,7 +157,8 @@ class Promises:
         if left and not rig.volume.log.out_of_sync():
             raise Violation(f"a full scan has left sector {left[0].sector} wrong")
         # Where a fold has lost blocks meanwhile, suspicion stays for the scan behind the resync.
-        told = rig.damages == asked.damages and not rig.volume.log.out_of_sync()
+        meanwhile = rig.damages != asked.damages or len(rig.doubted) != asked.doubts
+        told = not meanwhile and not rig.volume.log.out_of_sync()
         if told and history.chain.suspects.open:
             raise Violation("after a full scan blocks are suspect for the newest point")
         for spoil in asked.wrong:

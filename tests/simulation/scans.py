@@ -264,7 +264,15 @@ class ScanExplorer:
             return
         lost = blocks(np.flatnonzero(found == LOST).tolist())
         self._asked = Asked(
-            scan, job, wrong, newest, lost, self._spoils.count, rig.damages, suspect
+            scan,
+            job,
+            wrong,
+            newest,
+            lost,
+            self._spoils.count,
+            rig.damages,
+            len(rig.doubted),
+            suspect,
         )
 
     def _noted(self, first: int, length: int) -> None:
