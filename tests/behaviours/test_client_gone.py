@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,10 @@ def test_a_release_and_a_protect(make_service: Callable[..., Service], hosts: in
     service.disk("beta", 64 * MIB)
     service.start("alpha", "beta")
     names = {"volume": "finance", "primary": "alpha", "secondary": "beta", "yes": True}
+
+    def released(before: int) -> bool:
+        return len(service.events("EV207")) > before
+
     for life in range(8):
         ask_and_go(service, "protect", **names)
         service.wait(lambda: bool(service.ask("status")["volumes"]), "the volume")
@@ -33,6 +38,6 @@ def test_a_release_and_a_protect(make_service: Callable[..., Service], hosts: in
             for _ in range(hosts):  # they stay until they are sent away
                 stay.enter_context(service.connect("finance")).write(0, b"x" * 4096)
             ask_and_go(service, "release", volume="finance", yes=True)
-            service.wait(lambda: len(service.events("EV207")) > life, "the release")
+            service.wait(partial(released, life), "the release")
         assert not service.ask("status")["volumes"]
         assert {disk["state"] for disk in service.ask("disks")["disks"]} == {"free"}
