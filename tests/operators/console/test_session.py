@@ -119,6 +119,7 @@ def test_first_use(tmp_path: Path) -> None:
 def test_a_first_use_that_came_too_late(tmp_path: Path) -> None:
     """The prompt stood for hours, and the owner has chosen on another line since."""
     console = PlayedConsole(Lockout(tmp_path / "failures"), password=None)
+    assert "No password is set yet" in console.read()
     console.passwords.change("the owner's own")
     console.line("an intruder's")
     assert ending(console.line("an intruder's")) == "ERR EB617"
