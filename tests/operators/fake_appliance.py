@@ -31,6 +31,8 @@ HEALTH = {"p": Health("good", "", 34), "s": Health("failing", "its spare blocks 
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""
 MINUTE = 60_000_000_000
+PLAN_SECONDS = 0.01
+"""A restore's plan takes as long."""
 
 
 class MachineClock:
@@ -252,7 +254,7 @@ class FakeAppliance:
 
     def plan_restore(self, name: str, point: Point, force: bool) -> Completion[FakePlan]:
         plan: Completion[FakePlan] = Completion()
-        self.loop.after(0.01, lambda: plan.succeed(FakePlan(point, 512, 2 * MIB, True)))
+        self.loop.after(PLAN_SECONDS, lambda: plan.succeed(FakePlan(point, 512, 2 * MIB, True)))
         return plan
 
     def restore(self, name: str, plan: FakePlan) -> Job:
