@@ -163,7 +163,7 @@ def _alerts(face: Face) -> None:
             for name, alert in every_alert(face.volumes, face.disks)
         ]
 
-    face.open(Choices(face, "Alerts", entries, "none: all is well"))
+    face.open(Choices(face, "Alerts", entries, "none now"))
 
 
 def _alert(face: Face, alert: AlertAnswer) -> None:

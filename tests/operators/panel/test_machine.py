@@ -264,7 +264,7 @@ def test_a_failing_disk_of_a_volume_is_an_alert(
 
 def test_alerts(panel: PlayedPanel, service: RunningService) -> None:
     open_menu(panel, "Alerts")
-    assert panel.lines[1] == "none: all is wel"
+    assert panel.lines[1] == "none now        "
 
     def tell() -> None:
         service.finance.told = [("EV202", "finance goes on without its secondary")]
@@ -372,6 +372,26 @@ def test_synchronising(panel: PlayedPanel, service: RunningService, label: str, 
     assert panel.lines == (f"{kind} done".ljust(16), "finance         ")
     panel.tap(SELECT)
     assert "menu" in panel.text
+
+
+def test_a_job_that_others_have_followed_does_not_seem_to_run(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    def stall() -> None:
+        service.finance.stalled = True
+
+    def follow() -> None:
+        assert service.finance.job is not None
+        service.finance.job.cancel()
+        service.finance.start("verify").cancel()
+
+    service.on_loop(stall)
+    open_menu(panel, "Sync", "Resync")
+    panel.tap(SELECT)
+    assert panel.lines[0] == "resync 0%       "
+    service.on_loop(follow)
+    panel.turn(1.1)
+    assert panel.lines == ("resync ended    ", "how: not seen   ")
 
 
 def test_left_changes_nothing(panel: PlayedPanel, service: RunningService) -> None:
