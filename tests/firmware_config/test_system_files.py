@@ -73,6 +73,13 @@ def test_cdpd_keeps_what_disks_need() -> None:
     assert not {"PrivateDevices", "ProtectClock"} & set(told)
 
 
+def test_a_cdpd_that_hangs_is_started_anew() -> None:
+    told = settings("cdpd.service")
+    assert int(told["WatchdogSec"][0]) >= 10, "a loop may be held up a little"
+    assert told["Restart"] == ["on-failure"], "which a missed watchdog is, too"
+    assert "NotifyAccess" not in told, "of the main process alone, which is the default"
+
+
 def test_faces_have_no_way_to_disks() -> None:
     for unit in UNITS:
         if unit.stem != "cdpd":
