@@ -473,10 +473,11 @@ class ServiceBusy(EbbtideError):
 
 
 class ServiceRunning(EbbtideError):
-    """Another `cdpd` answers on the control socket; two must not share disks."""
+    """Somebody listens on a socket that `cdpd` needs: another `cdpd`, most likely; two must not
+    share disks."""
 
     code = "EB903"
-    sentence = "another cdpd answers on {socket}"
+    sentence = "another service answers on {socket}"
     remedy = "stop it first, or use another runtime_dir"
     exit_code = REFUSED
 

@@ -8,15 +8,13 @@ A host that does not speak in time, or that holds payload which others wait for
 and moves nothing, is sent away.
 """
 
-import contextlib
 import errno
 import ipaddress
-import os
-import shutil
 import socket
 from pathlib import Path
 from typing import Final
 
+from appliance import unix_socket
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
@@ -94,27 +92,10 @@ class Listener:
         return len(self._connections)
 
     def listen_unix(self, path: Path) -> None:
-        """Take hosts on a Unix socket, open to its owner and to `HOSTS_GROUP`.
-
-        (To our own group where that one does not exist, or is not ours to
-        give.)  A socket that a killed service left behind is replaced.  Raises
-        `BadSettings` if the path is taken or cannot be used.
-        """
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        umask = os.umask(0o117)
-        try:
-            _remove_dead_socket(path)
-            server.bind(str(path))
-            # Nobody can connect before listen().
-            with contextlib.suppress(LookupError, PermissionError):
-                shutil.chown(path, group=HOSTS_GROUP)
-        except OSError as error:
-            server.close()
-            raise BadSettings(reason=f"NBD socket {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(umask)
+        """Take hosts on a Unix socket; see `unix_socket.listen`, also for what it raises."""
+        server = unix_socket.listen(path, HOSTS_GROUP, BACKLOG)
         self._paths.append(path)
-        self._listen(server)
+        self._serve(server)
 
     def listen_tcp(self, endpoint: TcpEndpoint) -> TcpEndpoint:
         """Take hosts on TCP; loopback only, without TLS.  Returns the endpoint with its true port.
@@ -132,7 +113,8 @@ class Listener:
         except OSError as error:
             server.close()
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: {error.strerror}") from error
-        self._listen(server)
+        server.listen(BACKLOG)
+        self._serve(server)
         return TcpEndpoint(endpoint.address, server.getsockname()[1])
 
     def close(self) -> Completion[None]:
@@ -154,8 +136,7 @@ class Listener:
             self._complete_close()
         return self._closed
 
-    def _listen(self, server: socket.socket) -> None:
-        server.listen(BACKLOG)
+    def _serve(self, server: socket.socket) -> None:
         self._sockets.append(server)
         self._loop.register(server.fileno(), lambda: self._accept(server))
 
@@ -261,14 +242,3 @@ def _notice_death(peer: socket.socket) -> None:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 2)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def _remove_dead_socket(path: Path) -> None:
-    """Remove a socket on which nobody listens any more; raises OSError if somebody does."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

@@ -79,25 +79,6 @@ def test_the_socket_is_gone_after_close(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_dead_socket_is_replaced_and_a_living_one_respected(tmp_path: Path) -> None:
-    path = tmp_path / "nbd.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with serve(tmp_path) as served:
-        enter(served).close()
-        with Loop() as loop, pytest.raises(BadSettings, match=r"nbd\.sock"):
-            Listener(loop, Exports(PlayedSource())).listen_unix(path)
-        enter(served).close()
-
-
-@pytest.mark.parametrize("name", ["missing/nbd.sock", "x" * 200, "file"])
-def test_a_path_that_cannot_be_a_socket_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_bytes(b"precious")
-    with Loop() as loop, pytest.raises(BadSettings, match="NBD socket"):
-        Listener(loop, Exports(PlayedSource())).listen_unix(tmp_path / name)
-    assert (tmp_path / "file").read_bytes() == b"precious"
-
-
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::"])
 def test_tcp_beyond_loopback_is_refused(address: str) -> None:
     with Loop() as loop, pytest.raises(BadSettings, match="loopback"):
