@@ -86,6 +86,7 @@ LOGGED_OUT: Final = "EV911"
 WRONG_PASSWORD: Final = "EV912"
 PASSWORD_CHANGED: Final = "EV913"
 REQUEST_LOST: Final = "EV945"
+ADDRESS_ABSENT: Final = "EV946"
 
 KINDS: Final[dict[str, EventKind]] = {
     kind.code: kind
@@ -427,6 +428,14 @@ KINDS: Final[dict[str, EventKind]] = {
             " is fed no more, and the service manager restarts it.  Nothing acknowledged is lost.",
             "Send what `journalctl --unit=cdpd` tells to whoever looks after the software, and"
             " look at the disk.",
+        ),
+        EventKind(
+            ADDRESS_ABSENT,
+            "warning",
+            "no interface has the address of {endpoint} yet, on which hosts are awaited",
+            "`cdpd` serves without it, on its Unix socket and to who is at the box.  Hosts connect"
+            " over TCP from the moment on at which an interface has the address.",
+            "If it does not come: mend the network, or `[hosts] nbd_tcp` in the settings.",
         ),
         EventKind(
             REQUESTED,

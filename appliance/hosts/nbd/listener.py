@@ -14,7 +14,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from appliance import unix_socket
+from appliance import events, unix_socket
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
@@ -40,6 +40,12 @@ LINGER_SECONDS: Final = 3
 """For a host to take its last answers before its socket is closed."""
 STALL_SECONDS: Final = 30
 """For a host to move a byte while it holds payload that others wait for."""
+
+_FREEBIND: Final = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
+"""Level and name of IP_FREEBIND and IPV6_FREEBIND, of linux/in.h and linux/in6.h."""
 
 HOSTS_GROUP: Final = "cdp-hosts"
 """Who may use the Unix socket."""
@@ -68,6 +74,7 @@ class Listener:
         self.budget = Budget(self._schedule_admission, payload_limit)
         self._loop = loop
         self._tls = credentials is not None
+        self._emit = emit
         self._refusals = Refusals(emit, loop.after)
         self._reception = Reception(
             loop,
@@ -100,18 +107,19 @@ class Listener:
     def listen_tcp(self, endpoint: TcpEndpoint) -> TcpEndpoint:
         """Take hosts on TCP; loopback only, without TLS.  Returns the endpoint with its true port.
 
-        Raises `BadSettings` for another address, or one that cannot be had.
+        An address that no interface has is listened on all the same, so that
+        hosts come in as soon as one has it, and an event says so.  Raises
+        `BadSettings` for an address that is not allowed, or a port that is taken.
         """
         address = ipaddress.ip_address(endpoint.address)
         if not address.is_loopback and not self._tls:
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: only loopback, without TLS")
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((endpoint.address, endpoint.port))
+            if not _is_here(endpoint.address, family):
+                self._emit(events.ADDRESS_ABSENT, endpoint=str(endpoint))
+            server = _bind(endpoint, family)
         except OSError as error:
-            server.close()
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: {error.strerror}") from error
         server.listen(BACKLOG)
         self._serve(server)
@@ -230,6 +238,29 @@ class Listener:
                 else ""
             )
         return ""
+
+
+def _is_here(address: str, family: socket.AddressFamily) -> bool:
+    """Has an interface of this machine the address now?"""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
+def _bind(endpoint: TcpEndpoint, family: socket.AddressFamily) -> socket.socket:
+    """Raises OSError.  Networks come up when they do; who needs none of them must not wait."""
+    server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.setsockopt(*_FREEBIND[family], 1)
+        server.bind((endpoint.address, endpoint.port))
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 def _notice_death(peer: socket.socket) -> None:

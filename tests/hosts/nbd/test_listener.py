@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from appliance import events
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
-from appliance.hosts.nbd import listener, wire
+from appliance.hosts.nbd import credentials, listener, wire
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
+from tests.hosts.nbd.authority import Authority
 from tests.hosts.nbd.memory_target import PlayedSource
 from tests.hosts.nbd.played_host import info_or_go, read, request, write
 from tests.hosts.nbd.served import Served, serve
@@ -83,6 +85,30 @@ def test_the_socket_is_gone_after_close(tmp_path: Path) -> None:
 def test_tcp_beyond_loopback_is_refused(address: str) -> None:
     with Loop() as loop, pytest.raises(BadSettings, match="loopback"):
         Listener(loop, Exports(PlayedSource())).listen_tcp(TcpEndpoint(address, 10809))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_an_address_that_is_here_makes_no_event(tmp_path: Path, address: str) -> None:
+    with serve(tmp_path) as served:
+        endpoint = TcpEndpoint(address, 0)
+        assert served.on_loop(lambda: served.listener.listen_tcp(endpoint)).port
+        assert served.events == []
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_no_interface_has_is_listened_on(tmp_path: Path, address: str) -> None:
+    told: list[tuple[str, object]] = []
+
+    def emit(code: str, **fields: events.FieldValue) -> None:
+        told.append((code, fields["endpoint"]))
+
+    keys = credentials.load(Authority(tmp_path / "keys").appliance())
+    with Loop() as loop:
+        listener = Listener(loop, Exports(PlayedSource()), credentials=keys, emit=emit)
+        endpoint = listener.listen_tcp(TcpEndpoint(address, 0))
+        assert endpoint.port
+        assert told == [(events.ADDRESS_ABSENT, str(TcpEndpoint(address, 0)))]
+        listener.close()
 
 
 def test_a_taken_tcp_port_is_refused(served: Served) -> None:
