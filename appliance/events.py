@@ -426,8 +426,8 @@ KINDS: Final[dict[str, EventKind]] = {
             "A disk that does not answer is taken out of service at its deadline, and what it was"
             " asked is given up.  That did not happen, so the service is not itself: its watchdog"
             " is fed no more, and the service manager restarts it.  Nothing acknowledged is lost.",
-            "Send what `journalctl --unit=cdpd` tells to whoever looks after the software, and"
-            " look at the disk.",
+            "send what `journalctl --unit=cdpd` tells to whoever looks after the software, and"
+            " look at the disk",
         ),
         EventKind(
             ADDRESS_ABSENT,
@@ -435,7 +435,7 @@ KINDS: Final[dict[str, EventKind]] = {
             "no interface has the address of {endpoint} yet, on which hosts are awaited",
             "`cdpd` serves without it, on its Unix socket and to who is at the box.  Hosts connect"
             " over TCP from the moment on at which an interface has the address.",
-            "If it does not come: mend the network, or `[hosts] nbd_tcp` in the settings.",
+            "if it does not come, mend the network, or `[hosts] nbd_tcp` in the settings",
         ),
         EventKind(
             REQUESTED,
