@@ -408,6 +408,31 @@ def test_a_restore_by_numbers(inside: PlayedConsole) -> None:
     assert [arguments["to"] for arguments in done] == ["-10m", "write:1000"]
 
 
+def test_a_suspect_moment_by_numbers(inside: PlayedConsole) -> None:
+    for line in ("8", "12", "1", "2"):
+        text = inside.line(line)
+    assert text.endswith(f"Type {WORDS} to do it, 0 to go back: ")
+    assert ending(inside.line(WORDS)) == "OK"
+    done = [arguments for verb, arguments in inside.service.asked if verb == "restore"]
+    assert [arguments["force"] for arguments in done] == [True, True]
+
+
+def test_a_secondary_is_wiped_by_its_name_and_the_words(inside: PlayedConsole) -> None:
+    for line in ("8", "14", "mail", "1", "2"):
+        text = inside.line(line)
+    assert "id again: destroy what that disk carries (0 = back): " in text
+    asked = len(inside.service.asked)
+    assert inside.line("").endswith("(0 = back): ")
+    assert len(inside.service.asked) == asked
+    text = inside.line("b")
+    assert text.endswith("Type PROTECT X7Q9 to do it, 0 to go back: ")
+    assert not any(arguments.get("yes") for _, arguments in inside.service.asked)
+    assert ending(inside.line("PROTECT X7Q9")) == "OK"
+    (done,) = [arguments for _, arguments in inside.service.asked if arguments.get("yes")]
+    wanted = {"volume": "mail", "primary": "a", "secondary": "b", "wipe": "b", "wait": True}
+    assert done == wanted | {"yes": True}
+
+
 def test_going_back(inside: PlayedConsole) -> None:
     inside.line("8")
     inside.line("2")
