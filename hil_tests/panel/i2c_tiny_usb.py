@@ -6,7 +6,8 @@ the transaction it stands, the value are the kernel's flags of the message, the 
 address.  After each it asks for the status.  What the firmware does and nobody would guess:
 
 * who reads what nobody acknowledged gets zeros, as many as asked for; the status alone tells;
-* the status tells of the address only: that a byte of data was not acknowledged is lost.
+* the status tells of the address only: that a byte of data was not acknowledged is lost;
+* V-USB, on which it stands, carries no more than 254 bytes in a transfer.
 """
 
 from enum import IntEnum
@@ -21,6 +22,8 @@ IDENTITY: Final = Identity(
 FUNCTIONALITY: Final = 0x0EFF0009
 """I2C_FUNC_I2C and I2C_FUNC_SMBUS_EMUL: no mangling (I2C_M_NOSTART), no ten-bit addresses."""
 STRINGS: Final = ("Till Harbaum", "i2c-tiny-usb")
+LENGTH_MAXIMUM: Final = 254
+"""Of a transfer: USB_CFG_LONG_TRANSFERS is not set."""
 ENGLISH: Final = 0x0409
 MILLIAMPERES: Final = 200
 
@@ -109,6 +112,8 @@ class I2cTinyUsb:
         return None
 
     def _own(self, setup: Setup, data: bytes) -> bytes | None:
+        if setup.length > LENGTH_MAXIMUM:
+            return None
         match setup.request, setup.reads:
             case Command.ECHO, True:
                 return setup.value.to_bytes(2, "little")

@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.boards import read_board
@@ -68,6 +68,7 @@ def test_what_qemu_said_is_answered_as_it_was() -> None:
     assert plate.glass() == glass("No volumes yet", "↵menu", Backlight.WHITE)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_it_does_not_matter_how_packets_are_cut(data: st.DataObject) -> None:
     stream = b"".join(received for _, received, _ in recorded())
@@ -153,6 +154,7 @@ def test_an_end_that_cannot_be_told_of_the_device_is_refused(body: bytes) -> Non
         Connection(PlayedDevice()).receive(packet(0, body, "<III"))
 
 
+@settings(deadline=None)
 @given(st.booleans(), st.binary(max_size=300))
 def test_noise_is_refused_or_waited_with(is_greeted: bool, noise: bytes) -> None:
     connection = greeted() if is_greeted else Connection(PlayedDevice())
