@@ -15,8 +15,18 @@ ADAPTERS: Final = Path("/sys/class/i2c-dev")
 """Where the kernel's i2c-dev driver lists the buses: `i2c-N/name`."""
 
 
+MESSAGE_BYTES: Final = 254
+"""The longest message that every adapter takes: V-USB, on which the firmware of i2c-tiny-usb
+stands, carries no longer one (USB_CFG_LONG_TRANSFERS is not set); the kernel would take 8192."""
+
+
 class Bus(Protocol):
-    """What the front panel needs of an I2C bus, in the shape of `smbus2.SMBus`."""
+    """What the front panel needs of an I2C bus, in the shape of `smbus2.SMBus`.
+
+    What it asks of a bus is what every adapter can do: 42 messages in one transaction
+    (I2C_RDWR_IOCTL_MAX_MSGS of the kernel's i2c-dev), each of `MESSAGE_BYTES` at most, and none
+    that reads but the last one (the kernel's i2c-bcm2835 refuses any other with EOPNOTSUPP).
+    """
 
     def i2c_rdwr(self, *i2c_msgs: i2c_msg) -> None:
         """One transaction: the messages in turn, with repeated starts.
