@@ -44,8 +44,7 @@ def exports(effort: Effort) -> Iterator[Exports]:
 
 
 def _random(effort: Effort, pattern: fio.Pattern, targets: dict[int, float | None]) -> list[Figure]:
-    """A figure for each queue depth in `targets`, in thousands of requests a second; a target may be
-    none."""
+    """A figure for each queue depth in `targets`, which may be none, in thousands a second."""
     seconds = 1.0 if effort.quick else 2.0
     word = "reads" if pattern == "randread" else "writes"
     figures: list[Figure] = []
