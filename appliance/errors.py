@@ -419,6 +419,17 @@ class LineUnusable(EbbtideError):
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
 
 
+class LoggedOut(EbbtideError):
+    """Nobody typed anything on the console while it waited for that, so that whoever passes by is
+    not taken for who was there.  A job or another answer that is waited for is no silence, however
+    long it takes."""
+
+    code = "EB619"
+    sentence = "logged out: nobody typed anything for {seconds} s"
+    remedy = "log in again; `[console] idle_seconds` in the settings says how long is too long"
+    exit_code = REFUSED
+
+
 class BadBoard(EbbtideError):
     """The file that says how the front panel is wired does not read as what it must be."""
 
@@ -475,10 +486,11 @@ class ServiceBusy(EbbtideError):
 
 
 class ServiceRunning(EbbtideError):
-    """Another `cdpd` answers on the control socket; two must not share disks."""
+    """Somebody listens on a socket that `cdpd` needs: another `cdpd`, most likely; two must not
+    share disks."""
 
     code = "EB903"
-    sentence = "another cdpd answers on {socket}"
+    sentence = "another service answers on {socket}"
     remedy = "stop it first, or use another runtime_dir"
     exit_code = REFUSED
 

@@ -73,6 +73,39 @@ def test_cdpd_keeps_what_disks_need() -> None:
     assert not {"PrivateDevices", "ProtectClock"} & set(told)
 
 
+def test_a_cdpd_that_hangs_is_started_anew() -> None:
+    told = settings("cdpd.service")
+    assert int(told["WatchdogSec"][0]) >= 10, "a loop may be held up a little"
+    assert told["Restart"] == ["on-failure"], "which a missed watchdog is, too"
+    assert "NotifyAccess" not in told, "of the main process alone, which is the default"
+
+
+def test_the_console_comes_back_with_its_line(tmp_path: Path) -> None:
+    place = tmp_path / "usr" / "lib" / "systemd" / "system"
+    place.mkdir(parents=True)
+    shutil.copy(FILES / "systemd" / "cdp-console@.service", place)
+    run("systemctl", f"--root={tmp_path}", "enable", "cdp-console@ttyUSB0.service")
+    made = {
+        wanted.name: [link.name for link in wanted.iterdir()]
+        for wanted in (tmp_path / "etc" / "systemd" / "system").iterdir()
+    }
+    assert made == {
+        "multi-user.target.wants": ["cdp-console@ttyUSB0.service"],
+        "dev-ttyUSB0.device.wants": ["cdp-console@ttyUSB0.service"],
+    }
+
+
+def test_the_console_can_open_what_a_login_program_has_left() -> None:
+    told = settings("cdp-console@.service")
+    groups = told["SupplementaryGroups"][0].split()
+    assert [command.removeprefix("+/bin/") for command in told["ExecStartPre"]] == [
+        "chown root:dialout /dev/%I",
+        "chmod 0660 /dev/%I",
+    ]
+    assert "dialout" in groups
+    assert all(command.startswith("+") for command in told["ExecStartPre"]), "as root"
+
+
 def test_faces_have_no_way_to_disks() -> None:
     for unit in UNITS:
         if unit.stem != "cdpd":

@@ -17,7 +17,7 @@ from pytest_mock import MockerFixture
 
 from appliance import __version__
 from appliance.cdp.points import MapSummary, Snapshot
-from appliance.errors import ServiceRunning, ServiceUnreachable
+from appliance.errors import ServiceUnreachable
 from appliance.loop import Loop
 from appliance.operators.actions import PART
 from appliance.operators.control.client import ControlClient, Refused
@@ -217,20 +217,13 @@ def test_one_user_does_not_shut_out_others(
 # Who listens, and whether anybody does
 
 
-def test_a_dead_service_s_socket_is_replaced_and_a_living_one_s_not(
-    service: RunningService, tmp_path: Path
-) -> None:
-    with Loop() as loop:
-        appliance = FakeAppliance(loop, tmp_path)
-        with pytest.raises(ServiceRunning):
-            ControlServer(loop, service.socket, appliance)
-        dead = tmp_path / "dead.sock"
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(str(dead))
-        server = ControlServer(loop, dead, appliance)
-        server.close()
-        server.close()
-        assert not dead.exists()
+def test_the_socket_goes_with_the_service(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    server = ControlServer(loop, path, FakeAppliance(loop, tmp_path))
+    assert path.is_socket()
+    server.close()
+    server.close()
+    assert not path.exists()
 
 
 def test_no_service(tmp_path: Path) -> None:
