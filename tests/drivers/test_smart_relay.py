@@ -22,7 +22,9 @@ Serve = Callable[[socket.socket], None]
 
 def unit_command(group: str) -> str:
     """The shell's line in the unit, as systemd hands it over; `group` stands for cdp-disks."""
-    (line,) = re.findall("(?m)^ExecStart=-/bin/sh -c '(.*)'$", UNIT.read_text())
+    found = re.search("(?m)^ExecStart=-/bin/sh -c '(.*)'$", UNIT.read_text())
+    assert found is not None
+    line: str = found[1]
     assert "%" not in line.replace("%%", "")
     return line.replace("$$", "$").replace("%%", "%").replace("cdp-disks", group)
 
