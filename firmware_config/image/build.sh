@@ -29,6 +29,12 @@ for file in "firmware_config/boards/$BOARD.toml" "firmware_config/udev/bays/$BOA
     fi
 done
 
+# Root builds in a tree that may be another user's, which git minds otherwise.
+GIT_CONFIG_COUNT=1
+GIT_CONFIG_KEY_0=safe.directory
+GIT_CONFIG_VALUE_0=$(pwd)
+export GIT_CONFIG_COUNT GIT_CONFIG_KEY_0 GIT_CONFIG_VALUE_0
+
 # Whatever is dated is dated to the commit, so that the same sources make the same image.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 BUILD_ID=$(git describe --always --dirty --abbrev=12)
@@ -62,6 +68,7 @@ mv "$work/disk.img" "$products/$name.img"
 mv "$work/bundle.raucb" "$products/$name.raucb"
 cp "$work/root/usr/share/ebbtide/packages" "$products/$name.packages"
 rm -rf "$work"
+(cd "$products" && sha256sum "$name.img" "$name.raucb" >"$name.sha256")
 say "done"
 du -h --apparent-size "$products/$name.img" "$products/$name.raucb"
 du -h "$products/$name.img"

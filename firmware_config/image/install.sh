@@ -9,6 +9,7 @@ config=firmware_config
 # Each room of firmware_config, and its place.
 put() {
     mkdir -p "$root/$2"
+    # shellcheck disable=SC2086 # a pattern
     cp -r --no-preserve=ownership "$config"/$1 "$root/$2"
 }
 put 'systemd/*' usr/lib/systemd/system

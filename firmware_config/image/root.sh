@@ -14,7 +14,7 @@ words() {
 
 if [ -z "$sources" ]; then
     sources=$root.sources
-    .venv/bin/python $recipe/sources.py >"$sources"
+    .venv/bin/python $recipe/sources.py /etc/apt >"$sources"
 fi
 set -f
 options=

@@ -13,7 +13,7 @@ inside() {
 
 inside systemd-sysusers
 inside systemctl --quiet enable cdpd cdp-panel cdp-exporter cdp-console@ttyS1 \
-    ebbtide-works ebbtide-mark-good ebbtide-grow-state efi.automount \
+    ebbtide-works ebbtide-mark-good ebbtide-grow-state ebbtide-identity efi.automount \
     systemd-networkd systemd-resolved systemd-timesyncd
 inside systemctl --quiet disable systemd-networkd-wait-online getty@tty1 e2scrub_reap
 inside systemctl --quiet mask apt-daily.timer e2scrub_all.timer fstrim.timer smartmontools.service
@@ -30,7 +30,7 @@ END
 sed -i "s/@COMPATIBLE@/ebbtide-$BOARD/" "$root/etc/rauc/system.conf"
 echo ebbtide >"$root/etc/hostname"
 printf '127.0.0.1\tlocalhost\n127.0.1.1\tebbtide\n::1\tlocalhost\n' >"$root/etc/hosts"
-echo "Ebbtide $VERSION \\n \\l" >"$root/etc/issue"
+printf 'Ebbtide %s \\n \\l\n' "$VERSION" >"$root/etc/issue"
 ln -sf ../run/systemd/resolve/resolv.conf "$root/etc/resolv.conf"
 # Before it has heard of the time, no box believes that it is earlier than this.
 touch -d "@$SOURCE_DATE_EPOCH" "$root/usr/lib/clock-epoch"

@@ -1,6 +1,6 @@
-"""Debian 12's sources as apt of this machine has them, for the image's root file system.
+"""`sources.py DIRECTORY`: Debian 12's sources in apt's settings, for the image's root file system.
 
-Prints them in deb822's form.  Other repositories of this machine are left out: they are told
+Prints them in deb822's form.  Other repositories of the machine are left out: they are told
 by their suites.
 """
 
@@ -21,15 +21,15 @@ def stanza(uri: str, suites: list[str]) -> str:
 def from_deb822(text: str) -> list[str]:
     found = []
     for paragraph in text.split("\n\n"):
-        fields = dict(
-            (key.strip().lower(), value.strip())
+        fields = {
+            key.strip().lower(): value.strip()
             for key, separator, value in (
                 line.partition(":")
                 for line in paragraph.splitlines()
                 if line[:1] not in {"#", " ", "\t"}
             )
             if separator
-        )
+        }
         suites = [suite for suite in fields.get("suites", "").split() if suite in SUITES]
         binary = "deb" in fields.get("types", "").split()
         if suites and binary and "main" in fields.get("components", "").split():
@@ -52,8 +52,7 @@ def from_list(text: str) -> list[str]:
     return found
 
 
-def main() -> int:
-    apt = Path("/etc/apt")
+def main(apt: Path) -> int:
     found = []
     for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]:
         if path.suffix == ".sources":
@@ -68,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))
