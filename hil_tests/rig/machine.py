@@ -71,7 +71,8 @@ class Machine:
     bays: dict[int, Disk] = field(default_factory=dict)
     """SCSI by number, NVMe from SCSI_BAYS on."""
     lines: dict[str, socket.socket] = field(default_factory=dict)
-    """Our ends of the serial lines of a machine that runs."""
+    """Our ends of the serial lines, since the power went on last; they end with the machine.
+    Whoever reads them closes them."""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -254,9 +255,6 @@ class Machine:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
-        for line in self.lines.values():
-            line.close()
-        self.lines = {}
 
     def close(self) -> None:
         """End it, if it runs, and leave its directory."""
