@@ -323,11 +323,13 @@ class LockLost(EbbtideError):
     exit_code = REFUSED
 
 
-class PanelReplaced(EbbtideError):
-    """Two processes say that they are the front panel; the newer one is believed."""
+class AnotherPanel(EbbtideError):
+    """Two processes say that they are the front panel; the first is believed until it goes, or has
+    said nothing for a while.  The other one works for who stands before it, but nobody sees its
+    glass from afar."""
 
     code = "EB608"
-    sentence = "another front panel has connected"
+    sentence = "another front panel is connected"
     remedy = "end one of the two cdp-panel processes"
     exit_code = REFUSED
 

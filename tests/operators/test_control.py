@@ -6,6 +6,7 @@ import socket
 import stat
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 
 import pytest
 from pytest_mock import MockerFixture
@@ -16,8 +17,9 @@ from appliance.loop import Loop
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.control.messages import REQUEST_MAXIMUM
 from appliance.operators.control.server import USER_CONNECTIONS_MAXIMUM, ControlServer
-from appliance.operators.control.session import LINES_A_TURN
+from appliance.operators.control.session import LINES_A_TURN, TASKS_MAXIMUM
 from appliance.operators.interfaces import AbsentVolume
+from appliance.operators.panel_link import POLL_SECONDS
 from tests.operators.fake_appliance import FakeAppliance
 from tests.operators.raw_client import Raw, request
 from tests.operators.running_service import RunningService, running_service
@@ -201,6 +203,36 @@ def test_who_hangs_up_leaves_at_once(service: RunningService, mocker: MockerFixt
     job = service.finance.job
     assert job is not None
     service.on_loop(job.cancel)
+
+
+@pytest.mark.parametrize("ends_requests", [True, False])
+def test_who_vanishes_while_nothing_is_read_from_them_is_gone_at_once(
+    service: RunningService, ends_requests: bool
+) -> None:
+    """Because they have ended their requests, or as many as possible are worked on: the panel of
+    one who is gone is none."""
+    with ControlClient(service.socket) as client:
+        with Raw(service.socket) as raw:
+            glass = {"lines": ["x" * 16] * 2, "backlight": "green", "handled": 0}
+            raw.send(request(1, "panel exchange", **glass))
+            if ends_requests:
+                raw.socket.shutdown(socket.SHUT_WR)
+            else:
+                raw.send(request(2, "panel", press="up") * (TASKS_MAXIMUM + 1))
+            for _ in range(TASKS_MAXIMUM):  # it has been read by then
+                client.request("disks", {})
+            assert client.request("panel", {})["lines"] == glass["lines"]
+        end = monotonic() + POLL_SECONDS / 2
+        while has_panel(client):
+            assert monotonic() < end
+
+
+def has_panel(client: ControlClient) -> bool:
+    try:
+        client.request("panel", {})
+    except Refused:
+        return False
+    return True
 
 
 def test_who_only_ends_their_requests_is_answered(service: RunningService) -> None:

@@ -132,7 +132,7 @@ class _Connection:
         self._desk = desk
         self._gone = gone
         self._send_posted = False
-        self._watched: tuple[bool, bool] = (False, False)
+        self._watched: tuple[bool, bool] | None = None
         self._session = Session(operator, partial(actions.perform, desk, operator), self._send_soon)
         self._watch()
 
@@ -198,13 +198,18 @@ class _Connection:
 
     def _watch(self) -> None:
         wanted = (self._session.wants_input, self._session.wants_output)
-        if wanted != self._watched:
-            self._watched = wanted
+        if wanted == self._watched:
+            return
+        self._watched = wanted
+        if any(wanted):
             self._loop.register(
                 self._client.fileno(),
                 self._receive if wanted[0] else None,
                 self._go_on if wanted[1] else None,
             )
+        else:
+            # Answers are worked on, and may take long: nobody may be there any more for them.
+            self._loop.register_hang_up(self._client.fileno(), self.close)
 
 
 def _has_hung_up(client: socket.socket) -> bool:
