@@ -30,7 +30,7 @@ from hil_tests.drivers.protocols import (
 from hil_tests.rig import first_boot
 from hil_tests.rig.authority import Authority
 from hil_tests.rig.disk_faults import DiskFaults
-from hil_tests.rig.machine import SCSI_BAYS, Machine, NotRunning
+from hil_tests.rig.machine import LINES, SCSI_BAYS, Machine, NotRunning
 from hil_tests.rig.media import MIB, Bus, Disk
 from hil_tests.rig.settings import settings
 
@@ -152,7 +152,7 @@ class VirtualLine(ConsoleExpectMixin, Driver, ConsoleProtocol):  # type: ignore[
     """One of the box's serial lines, there while its power is."""
 
     bindings = {"box": VirtualBox}
-    line: str = attr.ib(validator=attr.validators.in_(["system", "product"]))
+    line: str = attr.ib(validator=attr.validators.in_(LINES))
     txdelay: float = attr.ib(default=0.0)
     txchunk: int = attr.ib(default=1)
 
