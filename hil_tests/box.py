@@ -108,9 +108,7 @@ class Box:
 
         The test is skipped if the rig has no such bays.
         """
-        bays = [
-            bay for bay in self._bays() if bay.bus == bus and sector in (None, bay.sector)
-        ]
+        bays = [bay for bay in self._bays() if bay.bus == bus and sector in (None, bay.sector)]
         if len(bays) < 2:
             pytest.skip(f"this rig has no two {bus} disks with sectors of {sector} bytes")
         pair = Pair(bays[0], bays[1])
@@ -189,7 +187,9 @@ class Box:
 
     # Waiting
 
-    def until(self, what: str, look: Callable[[], object], timeout: float = PATIENCE_SECONDS) -> Any:
+    def until(
+        self, what: str, look: Callable[[], object], timeout: float = PATIENCE_SECONDS
+    ) -> Any:
         """Until `look` answers something; raises NeverSo.  Refusals count as nothing."""
         ends = time.monotonic() + timeout
         seen: object = None

@@ -209,8 +209,10 @@ class Load:
         with self._news:
             until = len(self.oracle.confirmed) + count
             ended = not self._news.wait_for(
-                lambda: not self._thread.is_alive()
-                or len(self.oracle.durable if flushed else self.oracle.confirmed) >= until,
+                lambda: (
+                    not self._thread.is_alive()
+                    or len(self.oracle.durable if flushed else self.oracle.confirmed) >= until
+                ),
                 timeout,
             )
             if ended or not self._thread.is_alive():

@@ -16,7 +16,12 @@ import pytest
 from labgrid.protocol import PowerProtocol
 from labgrid.step import steps
 
-from hil_tests.drivers.protocols import BayProtocol, DiskFaultProtocol, FreshBoxProtocol, LinkProtocol
+from hil_tests.drivers.protocols import (
+    BayProtocol,
+    DiskFaultProtocol,
+    FreshBoxProtocol,
+    LinkProtocol,
+)
 
 MARKS: Final = pytest.StashKey[list[tuple[Any, int]]]()
 """The recorded lines, and how long each was as the test began."""
@@ -86,8 +91,9 @@ class Report:
             story.counted["power cuts"] += 1
         else:
             return
-        story.happened.append(f"{step.title} {who}" + f" ({told})" * bool(told)
-                              + f": {result}" * (result is not None))
+        story.happened.append(
+            f"{step.title} {who}" + f" ({told})" * bool(told) + f": {result}" * (result is not None)
+        )
 
     def write(self) -> None:
         """As Markdown."""
@@ -97,8 +103,11 @@ class Report:
                 survived += story.counted
         outcomes = Counter(story.outcome for story in self.stories.values())
         lines = ["# What the rig did to the box, and what was found", ""]
-        lines += [f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.began))}, "
-                  f"{time.time() - self.began:.0f} s", ""]
+        lines += [
+            f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.began))}, "
+            f"{time.time() - self.began:.0f} s",
+            "",
+        ]
         lines += [summary(outcomes, survived), ""]
         lines += ["| test | outcome | seconds | what happened |", "|---|---|---|---|"]
         for story in self.stories.values():

@@ -34,9 +34,7 @@ class DiskFaultProtocol(abc.ABC):
     """Feature `disk-faults`: a bay whose disk can be made to fail while it is in."""
 
     @abc.abstractmethod
-    def fail(
-        self, what: str, how: str = "error", first: int | None = None, count: int = 1
-    ) -> None:
+    def fail(self, what: str, how: str = "error", first: int | None = None, count: int = 1) -> None:
         """Every `read`, `write` or `flush` fails, with `error` (an I/O error) or `medium` (the
         medium's); of `count` sectors from `first` on, or of all."""
 

@@ -218,9 +218,7 @@ class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):  # type: ignore[misc]
         return self._faults
 
     @step(args=["what", "how", "first", "count"])
-    def fail(
-        self, what: str, how: str = "error", first: int | None = None, count: int = 1
-    ) -> None:
+    def fail(self, what: str, how: str = "error", first: int | None = None, count: int = 1) -> None:
         self.faults.fail(what, how, first, count)
 
     @step()

@@ -73,7 +73,9 @@ def _await_ready(box: Machine, transcripts: Path) -> None:
     ends = time.monotonic() + READY_SECONDS
     system.wait(PROMPT, ends)
     # The question is asked in two halves, so that its echo is no answer.
-    system.say("systemctl is-system-running --wait; cdpctl status >/dev/null && echo the box is' 'up")
+    system.say(
+        "systemctl is-system-running --wait; cdpctl status >/dev/null && echo the box is' 'up"
+    )
     system.wait("the box is up", ends)
     system.wait(PROMPT, ends)
     product.wait("New password: ", ends)
