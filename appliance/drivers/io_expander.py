@@ -10,7 +10,7 @@ from typing import Final
 
 from smbus2 import i2c_msg
 
-from appliance.drivers.i2c_bus import Bus
+from appliance.drivers.i2c_bus import MESSAGE_BYTES, Bus
 
 # Registers of port A with IOCON.BANK set; those of port B stand 0x10 above.
 IODIR: Final = 0x00
@@ -24,10 +24,12 @@ IOCON_BANK_0: Final = 0x0B
 """IOCON's address while IOCON.BANK is clear, as after a reset; nothing is there while it is set."""
 FIXED_POINTER: Final = 0xA0
 """IOCON with BANK and SEQOP."""
+LEVELS_A_MESSAGE: Final = MESSAGE_BYTES - 1
+"""Behind the register that they go to."""
 
 
 class IoExpander:
-    """Every method is one transaction, and raises OSError."""
+    """Every method raises OSError.  What it writes it writes in one transaction."""
 
     def __init__(self, bus: Bus, address: int) -> None:
         self._bus = bus
@@ -54,8 +56,15 @@ class IoExpander:
         self._bus.i2c_rdwr(*messages)
 
     def send(self, levels: dict[int, bytes]) -> None:
-        """The outputs of each port named take these levels, each for as long as a byte lasts."""
-        self._bus.i2c_rdwr(*(self._write(port * PORT + OLAT, *levels[port]) for port in levels))
+        """The outputs of each port named take these levels, each for as long as a byte lasts at
+        least: longer where one message ends and the next begins."""
+        self._bus.i2c_rdwr(
+            *(
+                self._write(port * PORT + OLAT, *each[start : start + LEVELS_A_MESSAGE])
+                for port, each in levels.items()
+                for start in range(0, len(each), LEVELS_A_MESSAGE)
+            )
+        )
 
     def read(self, port: int) -> int:
         """The levels of its pins.
@@ -63,11 +72,17 @@ class IoExpander:
         Raises OSError EIO if the part has been reset since it was initialised, as by a plug that
         was out for a moment: it then pulls nothing up, and every key would look pressed.
         """
-        settings, levels = (i2c_msg.read(self._address, 1) for _ in range(2))
-        self._bus.i2c_rdwr(self._write(IOCON), settings, self._write(port * PORT + GPIO), levels)
-        if settings.buf[0][0] != FIXED_POINTER:
+        levels = self._read(port * PORT + GPIO)
+        # Read behind the levels, since no transaction may hold both: a reset between the two
+        # would else let false levels pass.
+        if self._read(IOCON) != FIXED_POINTER:
             raise OSError(EIO, "the expander was reset")
-        return int(levels.buf[0][0])
+        return levels
+
+    def _read(self, register: int) -> int:
+        answer = i2c_msg.read(self._address, 1)
+        self._bus.i2c_rdwr(self._write(register), answer)
+        return int(answer.buf[0][0])
 
     def _write(self, register: int, *values: int) -> i2c_msg:
         return i2c_msg.write(self._address, (register, *values))

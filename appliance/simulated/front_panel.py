@@ -3,11 +3,15 @@
 What a person sees is decoded from the traffic that the real parts would get, byte by byte, with
 time passing on a played clock as the bytes pass at the bus's speed.  So a driver with a wrong
 pin, a wrong register or without a wait shows nothing, or garbage.
+
+The bus refuses what any adapter would: a read before the end of a transaction (i2c-bcm2835), a
+message that the firmware of i2c-tiny-usb does not carry, more messages than the kernel's i2c-dev
+takes.
 """
 
 import os
 from collections.abc import Iterator
-from errno import EINVAL, ENXIO
+from errno import EINVAL, EIO, ENXIO, EOPNOTSUPP
 from typing import Final
 
 from smbus2 import i2c_msg
@@ -18,8 +22,9 @@ from appliance.simulated.io_expander import PlayedExpander
 from appliance.simulated.lcd import PlayedLcd
 
 MESSAGES_MAXIMUM: Final = 42
-BYTES_MAXIMUM: Final = 8192
-"""Of one transaction and of one message (I2C_RDWR in the kernel's i2c-dev)."""
+"""Of one transaction (I2C_RDWR_IOCTL_MAX_MSGS)."""
+BYTES_MAXIMUM: Final = 254
+"""Of one message (V-USB without long transfers, which has one byte for its length)."""
 READ: Final = 1
 """The flag of a message that reads."""
 
@@ -50,8 +55,8 @@ class SimulatedPanel:
 
     def i2c_rdwr(self, *i2c_msgs: i2c_msg) -> None:
         """As of `smbus2.SMBus`."""
-        if len(i2c_msgs) > MESSAGES_MAXIMUM or any(each.len > BYTES_MAXIMUM for each in i2c_msgs):
-            raise OSError(EINVAL, os.strerror(EINVAL))
+        if refused := _refused(i2c_msgs):
+            raise OSError(refused, os.strerror(refused))
         self.transactions += 1
         left, error = self._breaks.pop(0) if self._breaks else (-1, 0)
         for passed, _ in enumerate(self._passing(i2c_msgs)):
@@ -147,3 +152,12 @@ class SimulatedPanel:
     def _is_lit(self, lamp: Pin) -> bool:
         lit = self._expander.high if self._board.backlight.lit == "high" else self._expander.low
         return bool(lit(lamp.port) & self._expander.driven(lamp.port) & lamp.mask)
+
+
+def _refused(messages: tuple[i2c_msg, ...]) -> int:
+    """The error of a transaction that some adapter does not take; 0 if all do."""
+    if len(messages) > MESSAGES_MAXIMUM:
+        return EINVAL
+    if any(each.flags & READ for each in messages[:-1]):
+        return EOPNOTSUPP
+    return EIO if any(each.len > BYTES_MAXIMUM for each in messages) else 0

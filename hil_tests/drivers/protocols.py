@@ -5,6 +5,10 @@ features that it needs and is skipped where one is missing.
 """
 
 import abc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from appliance.glass import Glass, Key
 
 
 class BayProtocol(abc.ABC):
@@ -91,3 +95,48 @@ class HostPathProtocol(abc.ABC):
     @abc.abstractmethod
     def certificates(self) -> str:
         """The directory of `ca.pem`, `host.pem` and `host.key`."""
+
+
+class PanelProtocol(abc.ABC):
+    """Feature `panel`: the front panel, and the cable by which it hangs on the box."""
+
+    @abc.abstractmethod
+    def plug(self) -> None:
+        """In it goes; it shows nothing before the box has seen it."""
+
+    @abc.abstractmethod
+    def pull(self) -> None:
+        """Out it goes, whether it is in or not."""
+
+    @abc.abstractmethod
+    def glass(self) -> Glass:
+        """What stands on it now."""
+
+    @abc.abstractmethod
+    def wait_for(self, what: str | Callable[[Glass], bool], timeout: float) -> Glass:
+        """Until a text stands in one of its lines, or until that is true of the glass; which it
+        then was.  Raises `hil_tests.panel.panel.PanelTrouble` after `timeout` seconds."""
+
+    @abc.abstractmethod
+    def press(self, key: Key) -> None:
+        """A finger goes down on a key and up again."""
+
+    @abc.abstractmethod
+    def hold(self, key: Key, seconds: float) -> None:
+        """So long at least."""
+
+
+class PanelFaultProtocol(abc.ABC):
+    """Feature `panel-faults`: a panel whose parts can be made to fail while it is plugged in."""
+
+    @abc.abstractmethod
+    def silent(self) -> AbstractContextManager[None]:
+        """Within it nobody acknowledges, as behind broken wires; the glass stands as it is."""
+
+    @abc.abstractmethod
+    def blink(self) -> None:
+        """The display and its expander, not the adapter, are without power for a moment."""
+
+    @abc.abstractmethod
+    def stick(self, key: Key) -> None:
+        """A key goes down for good."""

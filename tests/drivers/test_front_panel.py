@@ -13,12 +13,14 @@ from appliance.drivers.front_panel import FrontPanel
 from appliance.drivers.lcd_characters import ROM_CODES, Characters
 from appliance.glass import DARK, Backlight, Glass, Key
 from appliance.glyphs import GLYPHS
-from appliance.simulated.front_panel import BYTES_MAXIMUM, SimulatedPanel
+from appliance.simulated.front_panel import SimulatedPanel
 from appliance.simulated.lcd import PlayedLcd
 from tests.drivers.panel_rig import BOARDS, GLASSES, PanelRig, WatchedBus, glass, misfit, rig, seen
 
 FIRST = glass("finance    14:02", "protected  ▲ 6 d")
 SECOND = glass("finance    14:03", "protected  ▲ 6 d")
+NEVER = 1 << 20
+"""Bytes that no transaction has."""
 
 
 @pytest.fixture(params=BOARDS)
@@ -163,7 +165,7 @@ def test_a_change_is_one_transaction_of_so_many_bytes(
 def test_how_long_it_takes_at_100_khz(plate: PanelRig) -> None:
     """On the played clock: nine clocks a byte, without starts and stops."""
     plate.driver.keys()
-    assert (plate.part.transactions, plate.part.bytes) == (4 + 1, 68 + 8)
+    assert (plate.part.transactions, plate.part.bytes) == (4 + 2, 68 + 8)
     assert plate.part.seconds == pytest.approx(0.0588, abs=1e-4)
     at = plate.part.seconds
     plate.driver.show(glass("x" * 16, "y" * 16, Backlight.OFF))
@@ -171,6 +173,15 @@ def test_how_long_it_takes_at_100_khz(plate: PanelRig) -> None:
     at = plate.part.seconds
     plate.driver.keys()
     assert plate.part.seconds - at == pytest.approx(0.00072, abs=1e-6)
+
+
+def test_a_message_is_no_longer_than_every_adapter_takes(bench: PanelRig) -> None:
+    """All of the glass, and eight characters drawn: one transaction still."""
+    glyphs = drawn(bench.board)[:8]
+    bench.driver.show(glass("x" * 16, "y" * 16))
+    transactions, size = bench.cost(glass((glyphs * 2)[:16], (glyphs[::-1] * 2)[:16]))
+    assert transactions == 1
+    assert size > 254, "it takes more than one"
 
 
 # States that it finds.
@@ -196,7 +207,7 @@ def test_it_recovers_from_a_driver_that_was_killed_at_any_byte(board: Board) -> 
     for transaction, size in enumerate(sizes):
         for after in range(size):
             bench = rig(board)
-            bench.part.nak(transaction, after=BYTES_MAXIMUM)
+            bench.part.nak(transaction, after=NEVER)
             bench.part.nak(after=after)
             with pytest.raises(OSError, match=r"."):
                 bench.driver.show(GLASSES[0])
@@ -279,6 +290,31 @@ def test_a_plug_that_was_out_for_a_moment_presses_no_keys(bench: PanelRig) -> No
     bench.driver.show(FIRST)
     assert bench.part.glass() == seen(bench.board, FIRST)
     assert bench.driver.keys() == frozenset()
+
+
+def test_a_reset_while_the_keys_are_read_presses_none(board: Board) -> None:
+    """Behind any of the transactions that a reading takes."""
+    for reset_behind in (1, 2):
+        part = SimulatedPanel(board)
+        left = 0
+
+        def passed(_: int, part: SimulatedPanel = part) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                part.unplug()
+                part.plug()
+
+        driver = FrontPanel(WatchedBus(part, passed), board, part.sleep)
+        assert driver.keys() == frozenset()
+        left = reset_behind
+        if reset_behind == 1:
+            with pytest.raises(OSError, match="was reset"):
+                driver.keys()
+        else:
+            assert driver.keys() == frozenset()
+            with pytest.raises(OSError, match="was reset"):
+                driver.keys()
 
 
 def test_an_interrupted_wait_begins_anew(board: Board) -> None:

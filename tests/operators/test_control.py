@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Any, Self
 
 import pytest
@@ -16,14 +17,15 @@ from pytest_mock import MockerFixture
 
 from appliance import __version__
 from appliance.cdp.points import MapSummary, Snapshot
-from appliance.errors import ServiceRunning, ServiceUnreachable
+from appliance.errors import ServiceUnreachable
 from appliance.loop import Loop
 from appliance.operators.actions import PART
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.control.messages import REQUEST_MAXIMUM
 from appliance.operators.control.server import USER_CONNECTIONS_MAXIMUM, ControlServer
-from appliance.operators.control.session import LINES_A_TURN
+from appliance.operators.control.session import LINES_A_TURN, TASKS_MAXIMUM
 from appliance.operators.interfaces import AbsentVolume
+from appliance.operators.panel_link import POLL_SECONDS
 from appliance.operators.requests import PROGRESS_SECONDS
 from tests.operators.fake_appliance import NOON, FakeAppliance
 from tests.operators.running_service import RunningService, running_service
@@ -215,20 +217,13 @@ def test_one_user_does_not_shut_out_others(
 # Who listens, and whether anybody does
 
 
-def test_a_dead_service_s_socket_is_replaced_and_a_living_one_s_not(
-    service: RunningService, tmp_path: Path
-) -> None:
-    with Loop() as loop:
-        appliance = FakeAppliance(loop, tmp_path)
-        with pytest.raises(ServiceRunning):
-            ControlServer(loop, service.socket, appliance)
-        dead = tmp_path / "dead.sock"
-        with socket.socket(socket.AF_UNIX) as left:
-            left.bind(str(dead))
-        server = ControlServer(loop, dead, appliance)
-        server.close()
-        server.close()
-        assert not dead.exists()
+def test_the_socket_goes_with_the_service(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    server = ControlServer(loop, path, FakeAppliance(loop, tmp_path))
+    assert path.is_socket()
+    server.close()
+    server.close()
+    assert not path.exists()
 
 
 def test_no_service(tmp_path: Path) -> None:
@@ -612,6 +607,36 @@ def test_who_hangs_up_leaves_at_once(service: RunningService, mocker: MockerFixt
     job = service.finance.job
     assert job is not None
     service.on_loop(job.cancel)
+
+
+@pytest.mark.parametrize("ends_requests", [True, False])
+def test_who_vanishes_while_nothing_is_read_from_them_is_gone_at_once(
+    service: RunningService, ends_requests: bool
+) -> None:
+    """Because they have ended their requests, or as many as possible are worked on: the panel of
+    one who is gone is none."""
+    with ControlClient(service.socket) as client:
+        with Raw(service.socket) as raw:
+            glass = {"lines": ["x" * 16] * 2, "backlight": "green", "handled": 0}
+            raw.send(request(1, "panel exchange", **glass))
+            if ends_requests:
+                raw.socket.shutdown(socket.SHUT_WR)
+            else:
+                raw.send(request(2, "panel", press="up") * (TASKS_MAXIMUM + 1))
+            for _ in range(TASKS_MAXIMUM):  # it has been read by then
+                client.request("disks", {})
+            assert client.request("panel", {})["lines"] == glass["lines"]
+        end = monotonic() + POLL_SECONDS / 2
+        while has_panel(client):
+            assert monotonic() < end
+
+
+def has_panel(client: ControlClient) -> bool:
+    try:
+        client.request("panel", {})
+    except Refused:
+        return False
+    return True
 
 
 def test_who_only_ends_their_requests_is_answered(service: RunningService) -> None:

@@ -1,6 +1,6 @@
 """The played front panel as a thing on a bus: what its verbs do."""
 
-from errno import EINVAL, EIO, ENXIO, EREMOTEIO
+from errno import EINVAL, EIO, ENXIO, EOPNOTSUPP, EREMOTEIO
 
 import pytest
 from smbus2 import i2c_msg
@@ -61,16 +61,33 @@ def test_naks_come_as_often_and_as_late_as_told(part: SimulatedPanel) -> None:
     assert read(part, 0x02, 2) == [0x12, 0], "address, register and one byte came through"
 
 
-def test_a_transaction_is_as_large_as_the_kernel_takes(part: SimulatedPanel) -> None:
-    part.i2c_rdwr(*[i2c_msg.write(BOARD.address, [0])] * 42)
-    write(part, *[0] * 8192)
-    for messages in (
-        [i2c_msg.write(BOARD.address, [0])] * 43,
-        [i2c_msg.write(BOARD.address, [0] * 8193)],
-    ):
-        with pytest.raises(OSError, match=r".") as raised:
-            part.i2c_rdwr(*messages)
-        assert raised.value.errno == EINVAL
+SHORT = i2c_msg.write(BOARD.address, [0])
+ANSWER = i2c_msg.read(BOARD.address, 1)
+
+
+@pytest.mark.parametrize(
+    ("most", "more", "error"),
+    [
+        pytest.param([SHORT] * 42, [SHORT] * 43, EINVAL, id="messages"),
+        pytest.param(
+            [i2c_msg.write(BOARD.address, [0] * 254)],
+            [SHORT, i2c_msg.write(BOARD.address, [0] * 255)],
+            EIO,
+            id="bytes of a message",
+        ),
+        pytest.param([SHORT, SHORT, ANSWER], [ANSWER, SHORT], EOPNOTSUPP, id="a read, then more"),
+        pytest.param([ANSWER], [SHORT, ANSWER, SHORT, ANSWER], EOPNOTSUPP, id="two reads"),
+    ],
+)
+def test_it_takes_what_every_adapter_takes(
+    part: SimulatedPanel, most: list[i2c_msg], more: list[i2c_msg], error: int
+) -> None:
+    part.i2c_rdwr(*most)
+    passed = part.bytes
+    with pytest.raises(OSError, match=r".") as raised:
+        part.i2c_rdwr(*more)
+    assert raised.value.errno == error
+    assert part.bytes == passed
 
 
 def test_unplugged_it_is_dark_and_deaf_and_forgets(part: SimulatedPanel) -> None:
