@@ -39,7 +39,7 @@ def _lines(target: Target) -> Iterator[list[RecordedLine]]:
 @pytest.fixture
 def box(
     request: pytest.FixtureRequest, target: Target, _lines: list[RecordedLine], seed: int
-) -> Iterator[Box]:
+) -> Box:
     """A box as new, its bays empty and its disks blank, with a shell on its system's line."""
     request.node.stash[report.MARKS] = [(line, line.length) for line in _lines]
     request.node.stash[report.SEED] = seed
@@ -50,7 +50,7 @@ def box(
             driver.set_clock("utc")
     box = Box(target)
     box.start()
-    yield box
+    return box
 
 
 @pytest.fixture

@@ -46,14 +46,15 @@ class Console:
             _, before, match, _ = self.line.expect(
                 r"Type ([A-Z]+ \w+) to do it, 0 to go back: ", timeout=ANSWER_SECONDS
             )
-            return before.decode(errors="replace") + self._answer(words, match.group(1).decode())
+            plan = str(before.decode(errors="replace"))
+            return plan + self._answer(words, match.group(1).decode())
         return self._answer(words)
 
     def _answer(self, said: str, typed: str = "") -> str:
         if typed:
             self.line.sendline(typed)
         _, before, match, _ = self.line.expect(ANSWER.decode(), timeout=ANSWER_SECONDS)
-        answer: str = before.decode(errors="replace")
+        answer = str(before.decode(errors="replace"))
         self.line.expect([r"> ", r"assword: "], timeout=ANSWER_SECONDS)
         if match.group(1) != b"OK":
             code = re.sub(r"^ERR ", "", match.group(1).decode())

@@ -7,7 +7,7 @@ It listens to labgrid's steps, so whatever a rig's drivers do is in it, on every
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +29,13 @@ SEED: Final = pytest.StashKey[int]()
 
 ALARM: Final = re.compile(
     rb"Traceback \(most recent call last\)|Kernel panic|\bBUG:|\bOops[:\s]|general protection fault"
-    rb"|hung_task|blocked for more than|Call Trace:|segfault at|soft lockup"
+    rb"|blocked for more than|Call Trace:|segfault at|soft lockup"
 )
 """What no line may ever say."""
 
 _HAPPENINGS: Final[list[tuple[type, str, str]]] = [
     (PowerProtocol, "off", "power cuts"),
-    (FreshBoxProtocol, "replace", ""),
+    (FreshBoxProtocol, "replace", "power cuts"),
     (BayProtocol, "pull", "pulls"),
     (DiskFaultProtocol, "fail", "disk faults"),
     (DiskFaultProtocol, "stall", "disk faults"),
@@ -58,6 +58,23 @@ class Story:
     trouble: str = ""
     transcripts: dict[str, str] = field(default_factory=dict)
 
+    def tell(self, step: Any, count: str) -> None:
+        """A step that came to its end without an error."""
+        result = step.result
+        if step.title == "replace" and not result:
+            # The box was off: nothing happened to it.
+            return
+        self.counted[count] += 1
+        if isinstance(result, dict):
+            result = "; ".join(f"{disk} {cut}" for disk, cut in result.items())
+        about = ", ".join(str(value) for value in (step.args or {}).values() if value is not None)
+        who = step.source.name or type(step.source).__name__
+        self.happened.append(
+            f"{step.title} {who}"
+            + (f" ({about})" if about else "")
+            + (f": {result}" if result else "")
+        )
+
 
 class Report:
     """Of one run."""
@@ -66,49 +83,35 @@ class Report:
         self.path = path
         self.stories: dict[str, Story] = {}
         self.current: Story | None = None
+        """The test that runs, from the end of its preparation to its own end."""
         self.began = time.time()
 
     def step(self, event: Any) -> None:
-        """One of labgrid's, at its end."""
-        if self.current is None or event.data.get("state") != "stop":
+        """One of labgrid's."""
+        step, data = event.step, event.data
+        if self.current is None or data.get("state") != "stop" or data.get("exception"):
             return
         for protocol, title, count in _HAPPENINGS:
-            if event.step.title == title and isinstance(event.step.source, protocol):
-                self._tell(self.current, event, count)
+            if step.title == title and isinstance(step.source, protocol):
+                self.current.tell(step, count)
                 return
 
-    def _tell(self, story: Story, event: Any, count: str) -> None:
-        step = event.step
-        who = step.source.name or type(step.source).__name__
-        told = ", ".join(f"{value}" for value in (step.args or {}).values() if value is not None)
-        result = step.result
-        if isinstance(result, dict):
-            result = "; ".join(f"{disk}: {cut}" for disk, cut in result.items())
-        if count and (title_counts := result is not None or count != "power cuts"):
-            story.counted[count] += int(title_counts)
-        elif result is not None:
-            # A box that was replaced lost its power.
-            story.counted["power cuts"] += 1
-        else:
-            return
-        story.happened.append(
-            f"{step.title} {who}" + f" ({told})" * bool(told) + f": {result}" * (result is not None)
-        )
-
-    def write(self) -> None:
-        """As Markdown."""
+    def summary(self) -> str:
+        """One sentence; what a failed test went through was not survived."""
         survived: Counter[str] = Counter()
         for story in self.stories.values():
             if story.outcome == "passed":
                 survived += story.counted
         outcomes = Counter(story.outcome for story in self.stories.values())
+        told = ", ".join(f"{count} {what}" for what, count in sorted(survived.items()))
+        tests = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
+        return f"Survived: {told or 'nothing'}. Tests: {tests}."
+
+    def write(self) -> None:
+        """As Markdown."""
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.began))
         lines = ["# What the rig did to the box, and what was found", ""]
-        lines += [
-            f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.began))}, "
-            f"{time.time() - self.began:.0f} s",
-            "",
-        ]
-        lines += [summary(outcomes, survived), ""]
+        lines += [f"Begun {began}, {time.time() - self.began:.0f} s.", "", self.summary(), ""]
         lines += ["| test | outcome | seconds | what happened |", "|---|---|---|---|"]
         for story in self.stories.values():
             counted = ", ".join(f"{count} {what}" for what, count in story.counted.items())
@@ -124,19 +127,11 @@ class Report:
         self.path.write_text("\n".join(lines) + "\n")
 
 
-def summary(outcomes: Counter[str], survived: Counter[str]) -> str:
-    """One sentence."""
-    told = ", ".join(f"{count} {what}" for what, count in sorted(survived.items())) or "nothing"
-    tests = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
-    return f"Survived: {told}. Tests: {tests}."
-
-
 _KEY: Final = pytest.StashKey[Report]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    path = config.rootpath / "build" / "hil" / "report.md"
-    config.stash[_KEY] = report = Report(path)
+    config.stash[_KEY] = report = Report(config.rootpath / "build" / "hil" / "report.md")
     steps.subscribe(report.step)
 
 
@@ -145,19 +140,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A panic or a traceback on any line fails any test."""
     report = item.config.stash[_KEY]
-    report.current = report.stories[item.nodeid] = Story(item.name)
+    report.current = report.stories[item.nodeid]
     try:
-        return (yield)
+        result = yield
     finally:
         report.current = None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
-    """A panic or a traceback on any line fails any test."""
-    result = yield
     alarms = [
         f"line {line.name}: {match.group().decode()}"
         for line, mark in item.stash.get(MARKS, [])
@@ -169,33 +159,26 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     outcome = yield
-    story = item.config.stash[_KEY].stories[item.nodeid]
+    story = item.config.stash[_KEY].stories.setdefault(item.nodeid, Story(item.name))
     story.seconds += outcome.duration
     story.seed = item.stash.get(SEED, None)
-    if outcome.failed or outcome.when == "call" or outcome.skipped:
-        if story.outcome != "failed":
-            story.outcome = outcome.outcome
+    if story.outcome != "failed" and (outcome.when == "call" or not outcome.passed):
+        story.outcome = outcome.outcome
     if outcome.failed:
         story.trouble += outcome.longreprtext
         for line, mark in item.stash.get(MARKS, []):
             text = line.since(mark).decode(errors="replace").replace("\r", "")
             story.transcripts[line.name] = text.replace("```", "'''")
-    if outcome.skipped:
+    elif outcome.skipped:
         story.trouble = str(outcome.longrepr[2])
     return outcome
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     report = config.stash[_KEY]
-    if not report.stories:
-        return
-    report.write()
-    outcomes: Counter[str] = Counter(story.outcome for story in report.stories.values())
-    survived: Counter[str] = Counter()
-    for story in report.stories.values():
-        if story.outcome == "passed":
-            survived += story.counted
-    terminalreporter.write_line(summary(outcomes, survived))
-    terminalreporter.write_line(f"The report: {report.path}")
+    if report.stories:
+        report.write()
+        terminalreporter.write_line(report.summary())
+        terminalreporter.write_line(f"The report: {report.path}")

@@ -12,13 +12,13 @@ from hil_tests.host import Host
 
 
 @pytest.mark.lg_feature("fresh-box")
-@pytest.mark.parametrize("chance", range(6))
-def test_while_protected(box: Box, host: Host, seed: int, chance: int) -> None:
+@pytest.mark.parametrize("cut", range(6))
+def test_while_protected(box: Box, host: Host, seed: int, cut: int) -> None:
     pair = box.pair()
     box.protect("finance", pair)
     before = box.volume("finance")["write_number"]
     load = host.load("finance", seed)
-    load.await_writes(40 + seed % 150)
+    load.await_writes(20 + 40 * cut)
     box.replace()
     judge(box, host, "finance", load.cut_off(), before)
 

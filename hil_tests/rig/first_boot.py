@@ -1,4 +1,4 @@
-"""A new box comes up for the first time, and stands still there: the state that tests begin from."""
+"""A new box comes up for the first time and stands still there: the state that tests begin from."""
 
 import select
 import shutil
@@ -22,14 +22,13 @@ class NeverReady(Exception):
 
 
 def saved_state(
-    image: Path, settings: dict[str, bytes], directory: Path, machine: dict[str, int]
+    image: Path, settings: dict[str, bytes], directory: Path, memory: int
 ) -> SavedState:
-    """The one in `directory`, or a new one; `machine` has Machine's facts that a state knows.
+    """The one in `directory`, or a new one, of a machine with so many MiB.
 
     Raises NeverReady.
     """
-    facts = [f"board={BOARD_VERSION}"]
-    facts += [f"{name}={value}" for name, value in sorted(machine.items())]
+    facts = [f"board={BOARD_VERSION}", f"memory={memory}"]
     state = SavedState(directory / system_disk.fingerprint(image, settings, *facts))
     if state.directory.exists():
         return state
@@ -48,7 +47,7 @@ def saved_state(
         bus=Bus.SYSTEM,
         base=making / "seeded.raw",
     )
-    box = Machine(making / "machine", disk, host_port=0, **machine)
+    box = Machine(making / "machine", disk, host_port=0, memory=memory)
     try:
         box.power_on()
         _await_ready(box, directory)
