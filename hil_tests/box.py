@@ -24,6 +24,7 @@ from hil_tests.drivers.protocols import (
     FreshBoxProtocol,
     HostPathProtocol,
     LinkProtocol,
+    PanelProtocol,
 )
 from hil_tests.host import Host
 
@@ -67,13 +68,17 @@ class Box:
 
     def start(self) -> None:
         """As new, if the rig has such a box at hand; running, with its bays empty."""
-        for bay in self._bays():
-            bay.blank()
-        if self.has(FreshBoxProtocol):
-            self.replace()
-        else:
+        if self.has(PanelProtocol):
+            self.panel.pull()
+        fresh = self.has(FreshBoxProtocol)
+        if not fresh:
+            self._leave_shell()
             self.power.cycle()
             self.await_shell()
+        for bay in self._bays():
+            bay.blank()
+        if fresh:
+            self.replace()
 
     def replace(self) -> None:
         """The power goes; another box with the same disks takes its place."""
@@ -103,14 +108,16 @@ class Box:
     def _leave_shell(self) -> None:
         self._target.deactivate(self._shell)
 
-    def pair(self, sector: int | None = 512, bus: str = "scsi") -> Pair:
-        """Two blank disks, plugged in: a primary and a larger one.
+    def pair(self, sector: int | None = None, bus: str | None = None) -> Pair:
+        """Two blank disks, plugged in: a primary and a larger one, the rig's first two of a kind.
 
         The test is skipped if the rig has no such bays.
         """
-        bays = [bay for bay in self._bays() if bay.bus == bus and sector in (None, bay.sector)]
+        bays = [
+            bay for bay in self._bays() if bus in (None, bay.bus) and sector in (None, bay.sector)
+        ]
         if len(bays) < 2:
-            pytest.skip(f"this rig has no two {bus} disks with sectors of {sector} bytes")
+            pytest.skip(f"no two bays of this rig are of bus {bus}, sectors {sector}")
         pair = Pair(bays[0], bays[1])
         pair.primary.plug()
         pair.secondary.plug()
@@ -144,6 +151,10 @@ class Box:
     @property
     def link(self) -> LinkProtocol:
         return self.driver(LinkProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def panel(self) -> PanelProtocol:
+        return self.driver(PanelProtocol)  # type: ignore[no-any-return]
 
     @property
     def battery(self) -> BatteryProtocol:
