@@ -323,11 +323,13 @@ class LockLost(EbbtideError):
     exit_code = REFUSED
 
 
-class PanelReplaced(EbbtideError):
-    """Two processes say that they are the front panel; the newer one is believed."""
+class AnotherPanel(EbbtideError):
+    """Two processes say that they are the front panel; the first is believed until it goes, or has
+    said nothing for a while.  The other one works for who stands before it, but nobody sees its
+    glass from afar."""
 
     code = "EB608"
-    sentence = "another front panel has connected"
+    sentence = "another front panel is connected"
     remedy = "end one of the two cdp-panel processes"
     exit_code = REFUSED
 
@@ -417,6 +419,17 @@ class LineUnusable(EbbtideError):
     remedy = "check the device's name and cable, and that no other program (a getty) has it"
 
 
+class LoggedOut(EbbtideError):
+    """Nobody typed anything on the console while it waited for that, so that whoever passes by is
+    not taken for who was there.  A job or another answer that is waited for is no silence, however
+    long it takes."""
+
+    code = "EB619"
+    sentence = "logged out: nobody typed anything for {seconds} s"
+    remedy = "log in again; `[console] idle_seconds` in the settings says how long is too long"
+    exit_code = REFUSED
+
+
 class BadBoard(EbbtideError):
     """The file that says how the front panel is wired does not read as what it must be."""
 
@@ -473,10 +486,11 @@ class ServiceBusy(EbbtideError):
 
 
 class ServiceRunning(EbbtideError):
-    """Another `cdpd` answers on the control socket; two must not share disks."""
+    """Somebody listens on a socket that `cdpd` needs: another `cdpd`, most likely; two must not
+    share disks."""
 
     code = "EB903"
-    sentence = "another cdpd answers on {socket}"
+    sentence = "another service answers on {socket}"
     remedy = "stop it first, or use another runtime_dir"
     exit_code = REFUSED
 

@@ -85,6 +85,8 @@ LOGGED_IN: Final = "EV910"
 LOGGED_OUT: Final = "EV911"
 WRONG_PASSWORD: Final = "EV912"
 PASSWORD_CHANGED: Final = "EV913"
+REQUEST_LOST: Final = "EV945"
+ADDRESS_ABSENT: Final = "EV946"
 
 KINDS: Final[dict[str, EventKind]] = {
     kind.code: kind
@@ -416,6 +418,24 @@ KINDS: Final[dict[str, EventKind]] = {
             "info",
             "the service stopped: {reason}",
             "`cdpd` ended in good order.",
+        ),
+        EventKind(
+            REQUEST_LOST,
+            "error",
+            "disk {disk} has had a request for {seconds} s that neither completes nor is given up",
+            "A disk that does not answer is taken out of service at its deadline, and what it was"
+            " asked is given up.  That did not happen, so the service is not itself: its watchdog"
+            " is fed no more, and the service manager restarts it.  Nothing acknowledged is lost.",
+            "send what `journalctl --unit=cdpd` tells to whoever looks after the software, and"
+            " look at the disk",
+        ),
+        EventKind(
+            ADDRESS_ABSENT,
+            "warning",
+            "no interface has the address of {endpoint} yet, on which hosts are awaited",
+            "`cdpd` serves without it, on its Unix socket and to who is at the box.  Hosts connect"
+            " over TCP from the moment on at which an interface has the address.",
+            "if it does not come, mend the network, or `[hosts] nbd_tcp` in the settings",
         ),
         EventKind(
             REQUESTED,

@@ -94,15 +94,23 @@ class Loop:
         A second call for the same `fd` replaces the first: a side set to None
         is not waited for.  A hang-up or an error counts as both.
         """
-        # epoll tells of hang-ups even to who waits for nothing: then it must not watch at all.
-        watched = any(self._callbacks.get(fd, ()))
-        self._callbacks[fd] = (on_readable, on_writable)
         events = (select.EPOLLIN | select.EPOLLRDHUP if on_readable else 0) | (
             select.EPOLLOUT if on_writable else 0
         )
-        if events and watched:
+        self._watch(fd, (on_readable, on_writable), events)
+
+    def register_hang_up(self, fd: int, on_hang_up: Action) -> None:
+        """As `register`, for who waits for neither side, and is told once nobody is there."""
+        self._watch(fd, (on_hang_up, None), 0)
+
+    def _watch(self, fd: int, callbacks: tuple[Action | None, Action | None], events: int) -> None:
+        """epoll tells of hang-ups even to who waits for nothing: without a callback it must not
+        watch at all."""
+        watched = any(self._callbacks.get(fd, ()))
+        self._callbacks[fd] = callbacks
+        if any(callbacks) and watched:
             self._epoll.modify(fd, events)
-        elif events:
+        elif any(callbacks):
             self._epoll.register(fd, events)
         elif watched:
             self._epoll.unregister(fd)

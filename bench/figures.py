@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Ours beside theirs, measured by turns; more is better, and `at_least` is the target.
+    """Ours beside theirs, measured by turns; more is better; `at_least` is the target, if any.
 
     `ours[n]` and `theirs[n]` are speeds in `unit` that were measured one right
     after the other.
@@ -19,7 +19,7 @@ class Ratio:
     ours: Sequence[float]
     beside: str
     theirs: Sequence[float]
-    at_least: float
+    at_least: float | None
 
     @property
     def ratios(self) -> list[float]:
@@ -32,7 +32,7 @@ class Ratio:
 
     @property
     def met(self) -> bool:
-        return self.median >= self.at_least
+        return self.at_least is None or self.median >= self.at_least
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -23,19 +23,21 @@ def show(figures: Sequence[Figure], console: Console) -> None:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    verdict = "met" if figure.met else "SHORT"
+    if isinstance(figure, Bound):
+        target = "" if figure.at_most is None else f"≤ {figure.at_most:g} {figure.unit}"
+    else:
+        target = "" if figure.at_least is None else f"≥ {figure.at_least:g}"
+    verdict = "" if not target else "met" if figure.met else "SHORT"
     if isinstance(figure, Bound):
         ours = f"{_spread(figure.values)} {figure.unit}"
-        if figure.at_most is None:
-            return figure.work, ours, "", "", "", "", ""
-        return figure.work, ours, "", "", "", f"≤ {figure.at_most:g} {figure.unit}", verdict
+        return figure.work, ours, "", "", "", target, verdict
     return (
         figure.work,
         f"{_spread(figure.ours)} {figure.unit}",
         figure.beside,
         f"{_spread(figure.theirs)} {figure.unit}",
         _spread(figure.ratios, "{:.2f}"),
-        f"≥ {figure.at_least:g}",
+        target,
         verdict,
     )
 

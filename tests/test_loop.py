@@ -189,6 +189,23 @@ def test_a_hang_up_on_a_descriptor_nobody_waits_for_does_not_spin(loop: Loop) ->
         loop.unregister(near.fileno())
 
 
+def test_who_waits_for_neither_side_hears_of_a_hang_up(loop: Loop, turn_until: TurnUntil) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        heard: list[str] = []
+        for _ in range(2):
+            loop.register(near.fileno(), lambda: heard.append("read"))
+            loop.register_hang_up(near.fileno(), lambda: heard.append("gone"))
+        far.send(b"x")
+        far.shutdown(socket.SHUT_WR)
+        loop.turn(0)
+        assert heard == [], "it still reads"
+        far.close()
+        turn_until(lambda: bool(heard))
+        assert heard == ["gone"]
+        loop.unregister(near.fileno())
+
+
 def test_a_descriptor_unregistered_in_this_turn_is_not_called_back(loop: Loop) -> None:
     called: list[int] = []
     pipes = [os.pipe() for _ in range(2)]

@@ -162,6 +162,13 @@ class RawDisk:
         """Pieces of requests that the kernel, or a lane, still has."""
         return len(self._in_flight) + len(self._abandoned)
 
+    @property
+    def oldest(self) -> int | None:
+        """A number for the oldest piece that has neither completed nor been given up; None if there
+        is none.  No other piece of any disk of this queue ever has it."""
+        waiting = self._waiting or self._waiting_for_lane
+        return next(iter(self._in_flight), self._token + 1 if waiting else None)
+
     def submit(self, requests: Sequence[DiskRequest]) -> None:
         if self._fence_errno:
             self._fail_later(requests, self._fence_errno)

@@ -5,7 +5,8 @@ is looked for whenever it is opened, and opened again after every error.
 """
 
 from contextlib import suppress
-from errno import ENODEV
+from errno import EBUSY, ENODEV
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -56,7 +57,11 @@ def find_bus(name: str, adapters: Path = ADAPTERS) -> str:
 
 class NamedBus:
     """A bus of this machine by name or path: opened at its first use, and anew at the next use
-    after an error."""
+    after an error.
+
+    While it is open no other process has it as a `NamedBus`, but gets OSError EBUSY: two who
+    write to one display would garble it.
+    """
 
     def __init__(self, name: str, adapters: Path = ADAPTERS) -> None:
         self._name = name
@@ -69,6 +74,7 @@ class NamedBus:
                 # Opening in the constructor would leak the descriptor if its ioctl failed.
                 self._opened = SMBus()
                 self._opened.open(find_bus(self._name, self._adapters))
+                _lock(self._opened)
             self._opened.i2c_rdwr(*i2c_msgs)
         except OSError:
             self.close()
@@ -79,3 +85,12 @@ class NamedBus:
             with suppress(OSError):
                 self._opened.close()
             self._opened = None
+
+
+def _lock(bus: SMBus) -> None:
+    """Until it is closed."""
+    assert bus.fd is not None
+    try:
+        flock(bus.fd, LOCK_EX | LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(EBUSY, "another process has its bus") from error

@@ -2,8 +2,10 @@
 
 The panel's process asks again and again for keys, and says with each question
 what the glass shows now and which key it has dealt with last; the answer comes
-when a key waits, when the next question comes, or after a while.  The newest
-process is the panel; an older one is refused on that connection from then on.
+when a key waits, when the next question comes, or after a while.  The process
+that is the panel stays it until its connection is gone or it goes silent; until
+then another one is refused, whoever it belongs to: so nobody takes the panel
+away from whoever stands before it, and one that hangs does not keep it.
 
 A key goes to one process, once.  Whoever pressed it is told the glass after
 it, or that the panel did not deal with it: no key is lost in silence.
@@ -16,7 +18,7 @@ from typing import Final
 
 from appliance.cdp.interfaces import Timer
 from appliance.cdp.tasks import Completion
-from appliance.errors import KeyNotHandled, NoPanel, PanelReplaced
+from appliance.errors import AnotherPanel, KeyNotHandled, NoPanel
 from appliance.events import PANEL_WORKED, Emit
 from appliance.operators.answers import GlassAnswer, KeyDescription
 from appliance.operators.interfaces import Timers
@@ -47,7 +49,6 @@ class PanelLink:
         self._emit = emit
         self._numbers = count(1)
         self._panel: Operator | None = None
-        self._replaced: set[Operator] = set()
         self._glass: GlassAnswer | None = None
         self._poll: Completion[list[KeyDescription]] | None = None
         self._timer: Timer | None = None
@@ -87,11 +88,11 @@ class PanelLink:
         self, operator: Operator, glass: GlassAnswer, handled: int
     ) -> list[KeyDescription]:
         """The panel's question: its glass, after the key numbered `handled`.  Keys to press, once
-        there are any; none after POLL_SECONDS.  Raises PanelReplaced."""
-        if operator in self._replaced:
-            raise PanelReplaced
+        there are any; none after POLL_SECONDS.  Raises AnotherPanel."""
+        if self._panel is None:
+            self._panel = operator
         if self._panel is not operator:
-            self._replace(operator)
+            raise AnotherPanel
         handled_now = [
             press for press in self._presses if press.sent and press.key.number <= handled
         ]
@@ -112,18 +113,8 @@ class PanelLink:
 
     def leave(self, operator: Operator) -> None:
         """The connection is gone."""
-        self._replaced.discard(operator)
         if self._panel is operator:
             self._lose("it went away")
-
-    def _replace(self, operator: Operator) -> None:
-        if self._panel is not None:
-            self._replaced.add(self._panel)
-            poll = self._poll
-            self._lose("another panel took its place")
-            if poll is not None:
-                poll.fail(PanelReplaced())
-        self._panel = operator
 
     def _lose(self, reason: str) -> None:
         self._panel = self._glass = self._poll = None

@@ -80,6 +80,7 @@ class Bays:
         self._deadline = deadline
         self._now_ns = now_ns
         self._bays: dict[tuple[str, str], Bay] = {}
+        self._opened: list[RawDisk] = []
         self._restless: dict[str, float] = {}
         """By disk id, for how many seconds one that was pulled soon is held off when it is back."""
         self.on_ready: Callable[[Bay], None] = lambda bay: None
@@ -200,7 +201,13 @@ class Bays:
             )
         finally:
             bay.opening -= 1
-        return RawDisk(device, identity, self._queue, self._deadline)
+        disk = RawDisk(device, identity, self._queue, self._deadline)
+        self._opened = [one for one in self._opened if not one.closed] + [disk]
+        return disk
+
+    def requests(self) -> list[tuple[int, str]]:
+        """The oldest request under way of each open disk: its number, and the disk's id."""
+        return [(disk.oldest, disk.identity.id) for disk in self._opened if disk.oldest is not None]
 
     def own(self, bay: Bay, disk: RawDisk) -> None:
         """The disk is ours, and stays open."""

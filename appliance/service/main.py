@@ -4,6 +4,7 @@ It holds the engine, the NBD server and the control socket, and nothing else.
 SIGTERM and SIGINT take every volume out of service in order.
 """
 
+import faulthandler
 import logging
 import signal
 from pathlib import Path
@@ -26,7 +27,8 @@ from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
 from appliance.operators.program import config_option, program
 from appliance.service.box import Box
-from appliance.service.readiness import READY, STOPPING, notify
+from appliance.service.readiness import ALIVE, READY, STOPPING, alive_period, notify
+from appliance.service.watchdog import Watchdog
 
 logger = logging.getLogger("cdpd")
 
@@ -82,8 +84,21 @@ def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
             signal.signal(number, lambda *_: loop.post_from_thread(stop))
         log.emit(events.SERVICE_STARTED, release=__version__)
         notify(READY)
+        _feed_watchdog(loop, clock, box, settings.protection.disk_deadline_seconds)
         loop.run()
         log.close()
+
+
+def _feed_watchdog(loop: Loop, clock: SystemClock, box: Box, deadline: float) -> None:
+    period = alive_period()
+    if period is None:
+        return
+    # The manager ends by SIGABRT what it has not heard from; the journal then tells where it stood.
+    faulthandler.enable()
+    watchdog = Watchdog(
+        loop, clock, box.bays.requests, deadline, period, lambda: notify(ALIVE), box.emit
+    )
+    watchdog.start()
 
 
 def _discovery(settings: Settings, loop: Loop, box: Box) -> Discovery:

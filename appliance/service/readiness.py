@@ -6,6 +6,7 @@ from typing import Final
 
 READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
+ALIVE: Final = "WATCHDOG=1"
 
 
 def notify(state: str) -> None:
@@ -20,3 +21,15 @@ def notify(state: str) -> None:
             sender.sendto(state.encode(), address)
         except OSError:
             return
+
+
+def alive_period() -> float | None:
+    """Seconds between two times that the manager wants to hear ALIVE; None if it does not.
+
+    Half of what it waits, as sd_watchdog_enabled(3) advises.
+    """
+    meant = os.environ.get("WATCHDOG_PID", "")
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if not microseconds.isdecimal() or not int(microseconds) or meant not in ("", str(os.getpid())):
+        return None
+    return int(microseconds) / 2e6

@@ -18,7 +18,7 @@ from hil_tests.panel.panel import Panel
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualPanel(Driver, PanelProtocol, PanelFaultProtocol):  # type: ignore[misc]
+class VirtualPanel(Driver, PanelProtocol, PanelFaultProtocol):
     """Wired as the file of `board` says; unplugged until a test plugs it in."""
 
     bindings: ClassVar = {"box": VirtualBox}

@@ -32,6 +32,15 @@ _SHELL: Final = f"""\
 PS1='{PROMPT}'
 export PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0
 stty columns 500
+# What the kernel says comes on the journal's line; here it would garble answers.
+dmesg -n 1
+"""
+
+_JOURNAL: Final = """\
+[Journal]
+ForwardToConsole=yes
+TTYPath=/dev/ttyS2
+MaxLevelConsole=debug
 """
 
 
@@ -45,5 +54,6 @@ def settings(authority: Authority) -> Mapping[str, bytes]:
         "ebbtide/tls/hosts.pem": authority.certificate,
         "systemd/system/serial-getty@ttyS0.service.d/rig.conf": _LOGIN.encode(),
         "profile.d/rig.sh": _SHELL.encode(),
+        "systemd/journald.conf.d/rig.conf": _JOURNAL.encode(),
         "inputrc": b"set enable-bracketed-paste off\n",
     }

@@ -251,16 +251,18 @@ def test_what_is_no_pin(pin: str) -> None:
     assert done.stdout == b""
 
 
-def test_the_newer_of_two_panels_stays(
+def test_of_two_panels_the_second_waits(
     service: Service, start_panel: Callable[..., PanelProcess]
 ) -> None:
     service.start("alpha", "beta")
-    older = start_panel()
-    older.until("No volumes yet")
-    newer = start_panel()
-    assert older.process.wait(20) == 3
-    assert "EB608" in older.story()
-    newer.until("No volumes yet")
+    first = start_panel()
+    first.until("No volumes yet")
+    second = start_panel()
+    service.wait(lambda: "another front panel is connected" in second.story(), "EB608 to be told")
+    first.tap(Key.SELECT)
+    assert first.lines[0].startswith("Menu")
+    assert first.end() == 0
+    second.until("No volumes yet")
 
 
 def test_a_panel_that_is_not_there_is_waited_for(

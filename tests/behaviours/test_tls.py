@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,3 +194,29 @@ def test_settings_with_bad_keys_are_refused_before_anything_starts(tmp_path: Pat
     assert "EB601" in bad.stderr
     assert "box.key has mode 0644" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+@pytest.mark.skipif(not getattr(ssl, "HAS_PSK", False), reason="needs Python 3.13 for TLS-PSK")
+def test_hosts_with_shared_keys(tmp_path: Path) -> None:
+    """GnuTLS at the other end, whose keys are in a file of the same form."""
+    ours, others = tmp_path / "box.psk", tmp_path / "others.psk"
+    for file, key in ((ours, "6b" * 32), (others, "6c" * 32)):
+        file.touch(mode=0o600)
+        file.write_text(f"db1:{key}\ndb2:{key}\n")
+    with service_in(tmp_path) as service:
+        port = free_port()
+        with service.config.open("a") as config:
+            config.write(f'[hosts]\nnbd_tcp = "127.0.0.1:{port}"\ntls = {{ psk = "{ours}" }}\n')
+            config.write('allow = [{ name = "db1" }]\n')
+        service.disk("alpha", SIZE)
+        service.disk("beta", 128 * MIB)
+        service.start("alpha", "beta")
+        service.protect("finance", "alpha", "beta")
+
+        def size(user: str, keys: Path, status: int = 0) -> str:
+            uri = f"nbds://{user}@127.0.0.1:{port}/finance?tls-psk-file={keys}"
+            return run("nbdinfo", "--size", uri, status=status)
+
+        assert int(size("db1", ours)) == service.status("finance")["size"]
+        for user, keys in (("db1", others), ("db2", ours)):
+            size(user, keys, status=1)

@@ -1,8 +1,8 @@
 """Buses found by name, and unmodified smbus2 under the front panel's driver."""
 
 import os
-from collections.abc import Callable
-from errno import EINVAL, ENODEV, ENOENT, ENOTTY, ENXIO, EREMOTEIO
+from collections.abc import Callable, Iterator
+from errno import EBUSY, EINVAL, ENODEV, ENOENT, ENOTTY, ENXIO, EREMOTEIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,9 +75,11 @@ def test_without_i2c_dev_there_is_no_bus(tmp_path: Path) -> None:
 
 
 class PlayedKernel:
-    """The system calls that smbus2 makes, with a panel behind `/dev/i2c-N`."""
+    """The system calls that smbus2 makes, with a panel behind `/dev/i2c-N`; what is opened is a
+    file in `place`."""
 
-    def __init__(self, mocker: MockerFixture) -> None:
+    def __init__(self, mocker: MockerFixture, place: Path) -> None:
+        self._place = place
         self.panels: dict[str, SimulatedPanel] = {}
         self.opened: dict[int, str] = {}
         self.calls: list[str] = []
@@ -91,12 +93,13 @@ class PlayedKernel:
         if path not in self.panels:
             raise OSError(ENOENT, os.strerror(ENOENT), path)
         assert flags == os.O_RDWR
-        descriptor = 1000 + len(self.calls)
+        descriptor = os.open(self._place / Path(path).name, flags | os.O_CREAT)
         self.opened[descriptor] = path
         return descriptor
 
     def close(self, descriptor: int) -> None:
         del self.opened[descriptor]
+        os.close(descriptor)
 
     def ioctl(self, descriptor: int, request: int, data: Any) -> None:
         self.fail(request)
@@ -110,8 +113,13 @@ class PlayedKernel:
 
 
 @pytest.fixture
-def kernel(mocker: MockerFixture) -> PlayedKernel:
-    return PlayedKernel(mocker)
+def kernel(
+    mocker: MockerFixture, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PlayedKernel]:
+    kernel = PlayedKernel(mocker, tmp_path_factory.mktemp("dev"))
+    yield kernel
+    for descriptor in list(kernel.opened):
+        kernel.close(descriptor)
 
 
 @pytest.fixture
@@ -148,6 +156,23 @@ def test_a_nak_opens_the_bus_anew(
     driver.show(glass("two"))
     assert panel.glass() == glass("two")
     assert len(kernel.opened) == 1
+
+
+def test_a_bus_belongs_to_the_first_who_uses_it(
+    kernel: PlayedKernel, adapters: Path, panel: SimulatedPanel, driver: FrontPanel
+) -> None:
+    other = FrontPanel(NamedBus(BOARD.bus, adapters), BOARD, panel.sleep)
+    driver.show(glass("first"))
+    for _ in range(2):
+        with pytest.raises(OSError, match="another process has its bus") as raised:
+            other.show(glass("second"))
+        assert raised.value.errno == EBUSY
+        assert len(kernel.opened) == 1
+    panel.nak()
+    with pytest.raises(OSError, match=r"."):
+        driver.keys()  # and so the first lets go of it
+    other.show(glass("second"))
+    assert panel.glass() == glass("second")
 
 
 def test_a_bus_that_vanishes_and_comes_back_under_another_number(
@@ -201,7 +226,12 @@ def test_a_close_that_fails_hides_no_error(
     kernel: PlayedKernel, panel: SimulatedPanel, driver: FrontPanel, mocker: MockerFixture
 ) -> None:
     driver.show(glass("one"))
-    mocker.patch.object(smbus2.SMBus, "close", side_effect=OSError(ENODEV, "closing"))
+
+    def fail(descriptor: int) -> None:
+        kernel.close(descriptor)
+        raise OSError(ENODEV, "closing")
+
+    mocker.patch("smbus2.smbus2.os.close", fail)
     panel.nak(error=EREMOTEIO)
     with pytest.raises(OSError, match=r".") as raised:
         driver.show(glass("two"))

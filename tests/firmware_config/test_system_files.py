@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.drivers.smart_relay import SOCKET
+
 FILES = Path(__file__).parents[2] / "firmware_config"
-UNITS = sorted((FILES / "systemd").glob("*.service"))
+SMART = FILES / "systemd" / "cdp-smart@.service"
+UNITS = sorted(set((FILES / "systemd").glob("*.service")) - {SMART})
 FACES = ("cdp-console", "cdp-panel", "cdp-exporter")
 
 
@@ -65,12 +68,60 @@ def test_every_process_has_its_program_settings_and_user() -> None:
     assert users == {"ebbtide", *FACES}
 
 
+def test_the_health_of_disks_is_asked_by_a_unit_that_may(tmp_path: Path) -> None:
+    socket = shutil.copy(FILES / "systemd" / "cdp-smart.socket", tmp_path)
+    shutil.copy(SMART, tmp_path)
+    assert run("systemd-analyze", "verify", "--man=no", socket) == ""
+    words = ("security", "--offline=true", "--no-pager", "--threshold=40")
+    run("systemd-analyze", *words, tmp_path / SMART.name)
+    (rights,) = settings(SMART.name)["CapabilityBoundingSet"]
+    assert set(rights.split()) == {"CAP_SYS_RAWIO", "CAP_SYS_ADMIN"}
+    assert settings(SMART.name)["DeviceAllow"] == settings("cdpd.service")["DeviceAllow"]
+    told = settings("cdp-smart.socket")
+    assert told["ListenStream"] == [str(SOCKET)]
+    assert (told["SocketUser"], told["SocketMode"]) == (["ebbtide"], ["0600"])
+    assert "cdp-smart.socket" in settings("cdpd.service")["Wants"]
+
+
 def test_cdpd_keeps_what_disks_need() -> None:
     told = settings("cdpd.service")
     assert told["Type"] == ["notify"]
     assert told["DevicePolicy"] == ["closed"]
     assert "block-sd rw" in told["DeviceAllow"]
     assert not {"PrivateDevices", "ProtectClock"} & set(told)
+
+
+def test_a_cdpd_that_hangs_is_started_anew() -> None:
+    told = settings("cdpd.service")
+    assert int(told["WatchdogSec"][0]) >= 10, "a loop may be held up a little"
+    assert told["Restart"] == ["on-failure"], "which a missed watchdog is, too"
+    assert "NotifyAccess" not in told, "of the main process alone, which is the default"
+
+
+def test_the_console_comes_back_with_its_line(tmp_path: Path) -> None:
+    place = tmp_path / "usr" / "lib" / "systemd" / "system"
+    place.mkdir(parents=True)
+    shutil.copy(FILES / "systemd" / "cdp-console@.service", place)
+    run("systemctl", f"--root={tmp_path}", "enable", "cdp-console@ttyUSB0.service")
+    made = {
+        wanted.name: [link.name for link in wanted.iterdir()]
+        for wanted in (tmp_path / "etc" / "systemd" / "system").iterdir()
+    }
+    assert made == {
+        "multi-user.target.wants": ["cdp-console@ttyUSB0.service"],
+        "dev-ttyUSB0.device.wants": ["cdp-console@ttyUSB0.service"],
+    }
+
+
+def test_the_console_can_open_what_a_login_program_has_left() -> None:
+    told = settings("cdp-console@.service")
+    groups = told["SupplementaryGroups"][0].split()
+    assert [command.removeprefix("+/bin/") for command in told["ExecStartPre"]] == [
+        "chown root:dialout /dev/%I",
+        "chmod 0660 /dev/%I",
+    ]
+    assert "dialout" in groups
+    assert all(command.startswith("+") for command in told["ExecStartPre"]), "as root"
 
 
 def test_faces_have_no_way_to_disks() -> None:

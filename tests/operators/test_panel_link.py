@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.cdp.tasks import Task
-from appliance.errors import EbbtideError, KeyNotHandled, NoPanel, PanelReplaced
+from appliance.errors import AnotherPanel, EbbtideError, KeyNotHandled, NoPanel
 from appliance.operators.panel_link import (
     HANDLE_SECONDS,
     KEYS_MAXIMUM,
@@ -25,8 +25,8 @@ def glass(text: str) -> list[str]:
 class Panel:
     """A panel's process, that does what it is told."""
 
-    def __init__(self, office: Office) -> None:
-        self.connection: Connection = office.connect("cdp-panel", "panel")
+    def __init__(self, office: Office, user: str = "cdp-panel") -> None:
+        self.connection: Connection = office.connect(user, "panel")
 
     def ask(self, text: str, handled: int = 0) -> Task[Any]:
         return self.connection.ask(
@@ -133,26 +133,42 @@ def test_a_presser_that_goes_away_takes_its_key_back(office: Office, panel: Pane
     assert not poll.finished
 
 
-def test_the_newer_panel_wins(office: Office, panel: Panel) -> None:
-    panel.ask("old")
-    sent = office.bob.ask("panel", press="up")
-    poll = panel.ask("old")
-    newer = Panel(office)
-    waiting = newer.ask("new")
-    with pytest.raises(PanelReplaced):
-        poll.result()
-    with pytest.raises(KeyNotHandled, match="another panel took its place"):
-        sent.result()
-    with pytest.raises(PanelReplaced):
-        panel.ask("old", handled=1).result()
-    assert shown(office) == "new"
-    assert not waiting.finished
+@pytest.mark.parametrize("user", ["cdp-panel", "bob"])
+def test_the_panel_that_is_there_stays_it(office: Office, panel: Panel, user: str) -> None:
+    poll = panel.ask("first")
+    other = Panel(office, user)
+    for _ in range(2):
+        with pytest.raises(AnotherPanel):
+            other.ask("second", handled=99).result()
+    press = office.bob.ask("panel", press="up")
+    assert keys(poll) == [(1, "up", 0.0)]
+    other.connection.close()
+    assert not press.finished
+    panel.ask("pressed", handled=1)
+    assert press.result().lines == glass("pressed")
+    assert shown(office) == "pressed"
+
+
+def test_another_panel_follows_one_that_goes_away(office: Office, panel: Panel) -> None:
+    panel.ask("first")
+    other = Panel(office)
     panel.connection.close()
-    assert shown(office) == "new"
-    press = office.bob.ask("panel", press="down")
-    assert keys(waiting) == [(2, "down", 0.0)]
-    newer.ask("new", handled=2)
-    assert press.finished
+    waiting = other.ask("second")
+    assert shown(office) == "second"
+    office.bob.ask("panel", press="down")
+    assert keys(waiting) == [(1, "down", 0.0)]
+
+
+def test_another_panel_follows_one_that_hangs(office: Office, panel: Panel) -> None:
+    panel.ask("hangs")
+    office.world.run_for(POLL_SECONDS + SILENT_SECONDS + 0.001)
+    other = Panel(office)
+    waiting = other.ask("second")
+    with pytest.raises(AnotherPanel):
+        panel.ask("awake again").result()
+    panel.connection.close()
+    assert shown(office) == "second"
+    assert not waiting.finished
 
 
 def test_a_panel_that_goes_away_is_none(office: Office, panel: Panel) -> None:

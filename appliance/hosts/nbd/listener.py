@@ -8,15 +8,13 @@ A host that does not speak in time, or that holds payload which others wait for
 and moves nothing, is sent away.
 """
 
-import contextlib
 import errno
 import ipaddress
-import os
-import shutil
 import socket
 from pathlib import Path
 from typing import Final
 
+from appliance import events, unix_socket
 from appliance.cdp.tasks import Completion
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
@@ -42,6 +40,12 @@ LINGER_SECONDS: Final = 3
 """For a host to take its last answers before its socket is closed."""
 STALL_SECONDS: Final = 30
 """For a host to move a byte while it holds payload that others wait for."""
+
+_FREEBIND: Final = {
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
+"""Level and name of IP_FREEBIND and IPV6_FREEBIND, of linux/in.h and linux/in6.h."""
 
 HOSTS_GROUP: Final = "cdp-hosts"
 """Who may use the Unix socket."""
@@ -70,6 +74,7 @@ class Listener:
         self.budget = Budget(self._schedule_admission, payload_limit)
         self._loop = loop
         self._tls = credentials is not None
+        self._emit = emit
         self._refusals = Refusals(emit, loop.after)
         self._reception = Reception(
             loop,
@@ -94,45 +99,30 @@ class Listener:
         return len(self._connections)
 
     def listen_unix(self, path: Path) -> None:
-        """Take hosts on a Unix socket, open to its owner and to `HOSTS_GROUP`.
-
-        (To our own group where that one does not exist, or is not ours to
-        give.)  A socket that a killed service left behind is replaced.  Raises
-        `BadSettings` if the path is taken or cannot be used.
-        """
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        umask = os.umask(0o117)
-        try:
-            _remove_dead_socket(path)
-            server.bind(str(path))
-            # Nobody can connect before listen().
-            with contextlib.suppress(LookupError, PermissionError):
-                shutil.chown(path, group=HOSTS_GROUP)
-        except OSError as error:
-            server.close()
-            raise BadSettings(reason=f"NBD socket {path}: {error.strerror or error}") from error
-        finally:
-            os.umask(umask)
+        """Take hosts on a Unix socket; see `unix_socket.listen`, also for what it raises."""
+        server = unix_socket.listen(path, HOSTS_GROUP, BACKLOG)
         self._paths.append(path)
-        self._listen(server)
+        self._serve(server)
 
     def listen_tcp(self, endpoint: TcpEndpoint) -> TcpEndpoint:
         """Take hosts on TCP; loopback only, without TLS.  Returns the endpoint with its true port.
 
-        Raises `BadSettings` for another address, or one that cannot be had.
+        An address that no interface has is listened on all the same, so that
+        hosts come in as soon as one has it, and an event says so.  Raises
+        `BadSettings` for an address that is not allowed, or a port that is taken.
         """
         address = ipaddress.ip_address(endpoint.address)
         if not address.is_loopback and not self._tls:
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: only loopback, without TLS")
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((endpoint.address, endpoint.port))
+            if not _is_here(endpoint.address, family):
+                self._emit(events.ADDRESS_ABSENT, endpoint=str(endpoint))
+            server = _bind(endpoint, family)
         except OSError as error:
-            server.close()
             raise BadSettings(reason=f"NBD over TCP on {endpoint}: {error.strerror}") from error
-        self._listen(server)
+        server.listen(BACKLOG)
+        self._serve(server)
         return TcpEndpoint(endpoint.address, server.getsockname()[1])
 
     def close(self) -> Completion[None]:
@@ -154,8 +144,7 @@ class Listener:
             self._complete_close()
         return self._closed
 
-    def _listen(self, server: socket.socket) -> None:
-        server.listen(BACKLOG)
+    def _serve(self, server: socket.socket) -> None:
         self._sockets.append(server)
         self._loop.register(server.fileno(), lambda: self._accept(server))
 
@@ -251,6 +240,29 @@ class Listener:
         return ""
 
 
+def _is_here(address: str, family: socket.AddressFamily) -> bool:
+    """Has an interface of this machine the address now?"""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
+def _bind(endpoint: TcpEndpoint, family: socket.AddressFamily) -> socket.socket:
+    """Raises OSError.  Networks come up when they do; who needs none of them must not wait."""
+    server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.setsockopt(*_FREEBIND[family], 1)
+        server.bind((endpoint.address, endpoint.port))
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
 def _notice_death(peer: socket.socket) -> None:
     """Have the kernel end the connection of a host that went without a word, in minutes.
 
@@ -261,14 +273,3 @@ def _notice_death(peer: socket.socket) -> None:
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // 2)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def _remove_dead_socket(path: Path) -> None:
-    """Remove a socket on which nobody listens any more; raises OSError if somebody does."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()

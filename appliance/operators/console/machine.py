@@ -11,6 +11,10 @@ What is typed while the machine is not asking waits, up to `AHEAD_MAXIMUM`
 bytes; but a question that wants a *fresh* answer (a password, a confirmation)
 drops it, and listens only when its prompt has left.  (Repeated because of noise
 or ^U, the prompt has been seen before, and the machine listens on.)
+
+Who types nothing for too long is logged out, and that is told like an error's
+answer, since one may have been due.  Waiting for the service is not silence:
+who asks to see a job to its end may go for a coffee.
 """
 
 import logging
@@ -20,7 +24,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from appliance.errors import EbbtideError, LineGarbled
+from appliance.errors import EbbtideError, LineGarbled, LoggedOut
 from appliance.operators.console.conversation import (
     Ask,
     Conversation,
@@ -60,8 +64,8 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """The service shall do a verb, and `answered` tell of it with this number.  Requests between
+class Errand:
+    """The service shall do a verb, and `answered` tell of it with this number.  Errands between
     `lock` and `unlock` belong on one connection."""
 
     number: int
@@ -71,10 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Let go of the request under way, if any, and of the operator lock."""
+    """Let go of the errand under way, if any, and of the operator lock."""
 
 
-Order = Request | Abandon | Note
+Order = Errand | Abandon | Note
 
 
 class Console:
@@ -99,7 +103,8 @@ class Console:
         self._after_return = False
         self._number = 0
         self._now = 0.0
-        self._last_key = 0.0
+        self._last_stir = 0.0
+        """When somebody typed, or got an answer."""
         self._deadline: float | None = None
         self.phase = Phase.OFF
         self.orders: deque[Order] = deque()
@@ -109,7 +114,7 @@ class Console:
     def connect(self, now: float) -> None:
         """There is a line, with nobody logged in."""
         self.hang_up()
-        self._now = self._last_key = now
+        self._now = self._last_stir = now
         self._begin()
         self._flow()
 
@@ -121,7 +126,7 @@ class Console:
 
     def feed(self, data: bytes, now: float) -> None:
         """Bytes came in."""
-        self._now = self._last_key = now
+        self._now = self._last_stir = now
         for byte in data:
             if self.phase is Phase.OFF:
                 return
@@ -133,14 +138,15 @@ class Console:
         self._now = now
         if self._deadline is not None and now >= self._deadline:
             self._step(None, None if self.phase is Phase.RESTING else TimedOut())
-        elif now - self._last_key >= self._idle_seconds and self._manner.logged_in:
-            self._log_out("logged out: nobody typed anything")
-        elif now - self._last_key >= FORGET_SECONDS and not self._manner.logged_in:
-            self._editor.clear()
+        elif not self._manner.logged_in:
+            if now - self._last_stir >= FORGET_SECONDS:
+                self._editor.clear()
+        elif self.phase is not Phase.WAITING and now - self._last_stir >= self._idle_seconds:
+            self._log_out(LoggedOut(seconds=round(self._idle_seconds)))
         self._flow()
 
     def progressed(self, number: int, job: Json, now: float) -> None:
-        """How far the job of a request is."""
+        """How far the job of an errand is."""
         self._now = now
         if number != self._number or self.phase is not Phase.WAITING:
             return
@@ -150,9 +156,10 @@ class Console:
             self._display.follow(progress.describe(job))
 
     def answered(self, number: int, reply: Json | Exception, now: float) -> None:
-        """The answer to a request, or what went wrong."""
+        """What came of an errand, or what went wrong."""
         self._now = now
         if number == self._number and self.phase is Phase.WAITING:
+            self._last_stir = now
             if isinstance(reply, Exception):
                 self._step(None, reply)
             else:
@@ -303,7 +310,7 @@ class Console:
             case Perform():
                 self._number += 1
                 self._manner.last_job = {}
-                self.orders.append(Request(self._number, want.verb, dict(want.arguments)))
+                self.orders.append(Errand(self._number, want.verb, dict(want.arguments)))
                 self.phase = Phase.WAITING
             case Note():
                 self.orders.append(want)
@@ -356,11 +363,11 @@ class Console:
 
     # Endings
 
-    def _log_out(self, why: str) -> None:
+    def _log_out(self, why: EbbtideError) -> None:
         self._display.drop_output()
         self._end_session()
         self._display.put_line()
-        self._display.put_line(why)
+        self._tell_error(why)
         self._begin()
 
     def _end_session(self) -> None:

@@ -2,7 +2,8 @@
 
 A number stands for one thing for ever; a new thing gets a new number.  What
 gives something up stands in a group of its own, two or more away from anything
-harmless, and asks before it does it.  0 is back.
+harmless, and asks before it does it; its stronger form has two digits, which
+nobody hits by mistake.  0 is back.
 """
 
 from collections.abc import Mapping
@@ -18,13 +19,15 @@ from appliance.operators.parameters import Value
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`fixed` are arguments that it says by itself; the parameter `new` is a name not used yet."""
+    """`fixed` are arguments that it says by itself; the parameter `new` is a name not used yet, and
+    `asked` one that the verb could do without."""
 
     number: int
     title: str
     verb: str
     fixed: Mapping[str, Value] = field(default_factory=dict)
     new: str = ""
+    asked: str = ""
     guarded: bool = False
     """Kept away from the harmless, like what destroys."""
 
@@ -104,6 +107,20 @@ GROUPS: Final = (
             Item(4, "Protect a disk as a new volume", "protect", {"wait": True}, "volume"),
             Item(6, "Give a restore up half-way", "give-up"),
             Item(8, "Stop protecting a volume, and lose its past", "release"),
+            Item(
+                12,
+                "Put a volume back to a moment, though it is suspect",
+                "restore",
+                {"wait": True, "force": True},
+            ),
+            Item(
+                14,
+                "Protect a disk, and destroy what the other carries",
+                "protect",
+                {"wait": True},
+                "volume",
+                asked="wipe",
+            ),
         ),
     ),
 )
@@ -131,7 +148,7 @@ def do(item: Item, manner: Manner) -> Conversation[None]:
             arguments[parameter.name] = item.fixed[parameter.name]
         elif parameter.type == "switch":
             continue
-        elif parameter.required:
+        elif parameter.required or parameter.name == item.asked:
             arguments[parameter.name] = yield from ask_for(
                 parameter, arguments, parameter.name == item.new
             )
@@ -139,4 +156,4 @@ def do(item: Item, manner: Manner) -> Conversation[None]:
 
 
 def _numbered(entries: "tuple[Group | Item, ...]") -> list[str]:
-    return [f"  {entry.number}  {entry.title}" for entry in entries]
+    return [f"{entry.number:>3}  {entry.title}" for entry in entries]

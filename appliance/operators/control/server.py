@@ -7,9 +7,7 @@ changes something.
 """
 
 import errno
-import grp
 import logging
-import os
 import pwd
 import select
 import socket
@@ -19,7 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from appliance.errors import ServiceBusy, ServiceRunning
+from appliance import unix_socket
+from appliance.errors import ServiceBusy
 from appliance.loop import Loop
 from appliance.operators import actions
 from appliance.operators.answers import ErrorAnswer
@@ -42,8 +41,8 @@ _log = logging.getLogger("ebbtide.control")
 class ControlServer:
     """Listens on the socket at `path` from now on, until `close`.
 
-    Raises ServiceRunning if somebody answers there.  A socket that a dead
-    service left is replaced.  `group` is given access if it exists and we may.
+    `group` is given access if it exists and we may; see `unix_socket.listen`,
+    also for what it raises.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class ControlServer:
         self._connections_maximum = connections_maximum
         self._connections: set[_Connection] = set()
         self._users = {user.pw_uid: user.pw_name for user in pwd.getpwall()}
-        self._socket = _listen(path, group)
+        self._socket = unix_socket.listen(path, group, CONNECTIONS_MAXIMUM)
         loop.register(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
@@ -133,7 +132,7 @@ class _Connection:
         self._desk = desk
         self._gone = gone
         self._send_posted = False
-        self._watched: tuple[bool, bool] = (False, False)
+        self._watched: tuple[bool, bool] | None = None
         self._session = Session(operator, partial(actions.perform, desk, operator), self._send_soon)
         self._watch()
 
@@ -199,13 +198,18 @@ class _Connection:
 
     def _watch(self) -> None:
         wanted = (self._session.wants_input, self._session.wants_output)
-        if wanted != self._watched:
-            self._watched = wanted
+        if wanted == self._watched:
+            return
+        self._watched = wanted
+        if any(wanted):
             self._loop.register(
                 self._client.fileno(),
                 self._receive if wanted[0] else None,
                 self._go_on if wanted[1] else None,
             )
+        else:
+            # Answers are worked on, and may take long: nobody may be there any more for them.
+            self._loop.register_hang_up(self._client.fileno(), self.close)
 
 
 def _has_hung_up(client: socket.socket) -> bool:
@@ -213,48 +217,6 @@ def _has_hung_up(client: socket.socket) -> bool:
     poll = select.poll()
     poll.register(client, 0)
     return bool(poll.poll(0))
-
-
-def _listen(path: Path, group: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.setblocking(False)
-        try:
-            listener.bind(bytes(path))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            _refuse_if_answered(path)
-            path.unlink()
-            listener.bind(bytes(path))
-        # Nobody can connect before listen(), so there is no moment with another mode.
-        path.chmod(0o660)
-        _give_to_group(path, group)
-        listener.listen(CONNECTIONS_MAXIMUM)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _refuse_if_answered(path: Path) -> None:
-    """Raises ServiceRunning if a living service listens there."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(bytes(path))
-        except ConnectionRefusedError:
-            return
-        except BlockingIOError:
-            pass
-    raise ServiceRunning(socket=path)
-
-
-def _give_to_group(path: Path, group: str) -> None:
-    try:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
-    except (KeyError, PermissionError):
-        _log.info("group %s gets no access to %s", group, path)
 
 
 def _turn_away(client: socket.socket, connections: int) -> None:

@@ -1,6 +1,6 @@
 """The panel's three connections to the service, each with a thread that waits on it.
 
-`Watch` asks how things are, again and again.  `Desk` does the machine's
+`Watch` asks how things are, again and again.  `Requester` does the machine's
 wishes, one after the other; the operator lock belongs to its connection, so
 that is given up with the first trouble, and nothing is ever asked a second
 time.  `Link` shows the glass to remote hands and brings their keys.
@@ -11,6 +11,7 @@ that the panel's own thread empties.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from threading import Event
@@ -18,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from appliance.errors import PanelReplaced, ServiceUnreachable
+from appliance.errors import ServiceUnreachable
 from appliance.glass import Glass
 from appliance.operators.answers import (
     DisksAnswer,
@@ -68,11 +69,11 @@ class Watch:
             if self._away:
                 _log.info("the service is there again")
             self._away = False
-            self._post(lambda status=status, disks=disks: self._machine.hear(status, disks))  # type: ignore[misc]
+            self._post(partial(self._machine.hear, status, disks))
             self._stop.wait(WATCH_SECONDS)
 
 
-class Desk:
+class Requester:
     """Does wishes in their order.  `is_pin` compares a PIN with the one in the settings."""
 
     def __init__(
@@ -92,7 +93,7 @@ class Desk:
                 self._ask(wish)
             else:
                 right = self._is_pin(wish.pin)
-                self._post(lambda wish=wish, right=right: self._machine.checked(wish.number, right))  # type: ignore[misc]
+                self._post(partial(self._machine.checked, wish.number, right))
         self._hang_up()
 
     def _ask(self, ask: Ask) -> None:
@@ -106,9 +107,9 @@ class Desk:
             self._hang_up()
             error = ErrorAnswer.of(unreachable)
         else:
-            self._post(lambda: self._machine.answered(ask.number, answer))
+            self._post(partial(self._machine.answered, ask.number, answer))
             return
-        self._post(lambda: self._machine.refused(ask.number, error))
+        self._post(partial(self._machine.refused, ask.number, error))
 
     def _hang_up(self) -> None:
         client, self._client = self._client, None
@@ -117,19 +118,10 @@ class Desk:
 
 
 class Link:
-    """Keys from afar go to `fingers`; `replaced` is called when another panel took this one's
-    place."""
+    """Keys from afar go to `fingers`."""
 
-    def __init__(
-        self,
-        path: Path,
-        post: Post,
-        stop: Event,
-        fingers: Fingers,
-        replaced: Callable[[ErrorAnswer], None],
-    ) -> None:
-        self._path, self._post, self._stop = path, post, stop
-        self._fingers, self._replaced = fingers, replaced
+    def __init__(self, path: Path, post: Post, stop: Event, fingers: Fingers) -> None:
+        self._path, self._post, self._stop, self._fingers = path, post, stop, fingers
         self._client: ControlClient | None = None
         self._unanswered = 0
         self._sent: tuple[Glass, int] | None = None
@@ -171,19 +163,19 @@ class Link:
     # On a thread of its own.
 
     def run(self) -> None:
+        told = ""
         while not self._stop.is_set():
             try:
                 with ControlClient(self._path, FACE) as client:
-                    self._post(lambda client=client: self._connected(client))  # type: ignore[misc]
+                    self._post(partial(self._connected, client))
                     while True:
                         keys = msgspec.convert(client.receive(), KeysAnswer).keys
-                        self._post(lambda keys=keys: self._answered(keys))  # type: ignore[misc]
+                        told = ""
+                        self._post(partial(self._answered, keys))
             except Refused as refused:
-                answer = refused.answer
-                if answer.code == PanelReplaced.code:
-                    self._post(lambda answer=answer: self._replaced(answer))  # type: ignore[misc]
-                    return
-                _log.warning("no remote hands: %s", refused)
+                if told != str(refused):
+                    told = str(refused)
+                    _log.warning("no remote hands: %s; trying again", told)
             except (ServiceUnreachable, msgspec.ValidationError) as error:
                 _log.debug("no remote hands: %s", error)
             self._stop.wait(RETRY_SECONDS)

@@ -25,14 +25,13 @@ from appliance.drivers.i2c_bus import NamedBus
 from appliance.errors import BadSettings
 from appliance.operators.access.lockout import Lockout
 from appliance.operators.access.passwords import PasswordHash
-from appliance.operators.answers import ErrorAnswer
-from appliance.operators.panel.connections import Desk, Link, Watch
+from appliance.operators.panel.connections import Link, Requester, Watch
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import PanelMachine
 from appliance.operators.panel.pin import DIGITS_MAXIMUM
 from appliance.operators.panel.plate import Plate
 from appliance.operators.panel.step import PanelStep
-from appliance.operators.program import config_option, end, program
+from appliance.operators.program import config_option, program
 from appliance.simulated.front_panel import SimulatedPanel
 
 NAME: Final = "cdp-panel"
@@ -58,37 +57,29 @@ def main(config: Path | None, hash_pin: bool) -> None:
 
 
 def _serve(settings: Settings) -> None:
-    """Run until a signal says stop, or another panel takes this one's place."""
+    """Run until a signal says stop."""
     queue: Queue[Callable[[], None]] = Queue()
     stop = Event()
-    ended_by: list[ErrorAnswer] = []
     fingers = Fingers()
     is_pin, tries = _pin(settings)
     machine = PanelMachine(tries)
     step = PanelStep(machine, Plate(_open(settings.panel)), fingers)
 
-    def replaced(error: ErrorAnswer) -> None:
-        ended_by.append(error)
-        stop.set()
-
     path = settings.service.control_socket
     watch = Watch(path, machine, queue.put, stop)
-    desk = Desk(path, machine, queue.put, is_pin)
-    link = Link(path, queue.put, stop, fingers, replaced)
+    requester = Requester(path, machine, queue.put, is_pin)
+    link = Link(path, queue.put, stop, fingers)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    for room in (watch, desk, link):
+    for room in (watch, requester, link):
         Thread(target=room.run, name=type(room).__name__.lower(), daemon=True).start()
     while not stop.is_set():
         now = monotonic()
         glass = step.turn(now, time())
         for wish in machine.wishes():
-            desk.put(wish)
+            requester.put(wish)
         link.show(glass, now)
         _do_posted(queue, now + POLL_SECONDS)
-    if ended_by:
-        by = ended_by[0]
-        end(NAME, by.code, by.sentence, by.remedy, by.exit_code)
 
 
 def _do_posted(queue: Queue[Callable[[], None]], until: float) -> None:

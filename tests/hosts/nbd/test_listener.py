@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from appliance import events
 from appliance.config import TcpEndpoint
 from appliance.errors import BadSettings
-from appliance.hosts.nbd import listener, wire
+from appliance.hosts.nbd import credentials, listener, wire
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
+from tests.hosts.nbd.authority import Authority
 from tests.hosts.nbd.memory_target import PlayedSource
 from tests.hosts.nbd.played_host import info_or_go, read, request, write
 from tests.hosts.nbd.served import Served, serve
@@ -79,29 +81,34 @@ def test_the_socket_is_gone_after_close(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_dead_socket_is_replaced_and_a_living_one_respected(tmp_path: Path) -> None:
-    path = tmp_path / "nbd.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with serve(tmp_path) as served:
-        enter(served).close()
-        with Loop() as loop, pytest.raises(BadSettings, match=r"nbd\.sock"):
-            Listener(loop, Exports(PlayedSource())).listen_unix(path)
-        enter(served).close()
-
-
-@pytest.mark.parametrize("name", ["missing/nbd.sock", "x" * 200, "file"])
-def test_a_path_that_cannot_be_a_socket_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_bytes(b"precious")
-    with Loop() as loop, pytest.raises(BadSettings, match="NBD socket"):
-        Listener(loop, Exports(PlayedSource())).listen_unix(tmp_path / name)
-    assert (tmp_path / "file").read_bytes() == b"precious"
-
-
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.0.2.1", "::"])
 def test_tcp_beyond_loopback_is_refused(address: str) -> None:
     with Loop() as loop, pytest.raises(BadSettings, match="loopback"):
         Listener(loop, Exports(PlayedSource())).listen_tcp(TcpEndpoint(address, 10809))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_an_address_that_is_here_makes_no_event(tmp_path: Path, address: str) -> None:
+    with serve(tmp_path) as served:
+        endpoint = TcpEndpoint(address, 0)
+        assert served.on_loop(lambda: served.listener.listen_tcp(endpoint)).port
+        assert served.events == []
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_no_interface_has_is_listened_on(tmp_path: Path, address: str) -> None:
+    told: list[tuple[str, object]] = []
+
+    def emit(code: str, **fields: events.FieldValue) -> None:
+        told.append((code, fields["endpoint"]))
+
+    keys = credentials.load(Authority(tmp_path / "keys").appliance())
+    with Loop() as loop:
+        listener = Listener(loop, Exports(PlayedSource()), credentials=keys, emit=emit)
+        endpoint = listener.listen_tcp(TcpEndpoint(address, 0))
+        assert endpoint.port
+        assert told == [(events.ADDRESS_ABSENT, str(TcpEndpoint(address, 0)))]
+        listener.close()
 
 
 def test_a_taken_tcp_port_is_refused(served: Served) -> None:

@@ -41,6 +41,8 @@ NUMBERS = {
     "84": "protect",
     "86": "give-up",
     "88": "release",
+    "812": "restore",
+    "814": "protect",
 }
 """Group and item: never given to anything else."""
 
@@ -63,7 +65,7 @@ def test_switches_are_those_of_the_verbs() -> None:
         for item in group.items:
             known = {parameter.name for parameter in HERE[item.verb].parameters}
             assert set(item.fixed) <= known
-            assert item.new in known | {""}
+            assert {item.new, item.asked} <= known | {""}
             assert "yes" not in known
 
 
@@ -75,10 +77,29 @@ def test_dangerous_items_have_no_harmless_neighbours(group: Group) -> None:
         for item in group.items
     }
     assert 0 not in dangerous
-    assert all(number < 9 for number, danger in dangerous.items() if danger), "9 stands beside 0"
+    assert all(0 < number % 10 < 9 for number, danger in dangerous.items() if danger), (
+        "9 stands beside 0"
+    )
     for number, danger in dangerous.items():
         for neighbour in (number - 1, number + 1):
             assert dangerous.get(neighbour, danger) == danger
+
+
+def test_everything_that_can_be_said_can_be_chosen() -> None:
+    """Or is asked for, or is a filter of what is shown."""
+    chosen = {(item.verb, name) for group in GROUPS for item in group.items for name in item.fixed}
+    chosen |= {(item.verb, item.asked) for group in GROUPS for item in group.items}
+    left = {
+        (verb.name, parameter.name)
+        for verb in HERE.values()
+        for parameter in verb.parameters
+        if not parameter.required and (verb.name, parameter.name) not in chosen
+    }
+    assert left == {
+        ("status", "volume"),
+        *(("events", name) for name in ("volume", "after", "limit")),
+        *(("panel", name) for name in ("press", "hold")),
+    }
 
 
 def test_the_dangerous_group_stands_apart() -> None:

@@ -230,7 +230,37 @@ def test_logging_out(inside: PlayedConsole) -> None:
 def test_silence_logs_out(inside: PlayedConsole) -> None:
     inside.type("sta")
     assert inside.wait(599) == ""
-    assert "logged out: nobody typed anything" in inside.wait(2)
+    text = inside.wait(2)
+    assert "EB619: logged out: nobody typed anything for 600 s\r\nERR EB619\r\n" in text
+    assert text.endswith("Password: ")
+    assert ending(inside.line("status")) == "ERR EB611"
+
+
+@pytest.mark.parametrize(
+    "line", ["sync finance --wait", "job wait 2", "status", "restore finance --to -10m --wait"]
+)
+def test_waiting_for_an_answer_is_no_silence(inside: PlayedConsole, line: str) -> None:
+    inside.holding = True
+    inside.line(line)
+    assert inside.waiting
+    for _ in range(10):
+        assert "logged out" not in inside.wait(500)
+    inside.holding = False
+    inside.settle()
+    assert "logged out" not in inside.read() + inside.wait(59)
+    assert inside.manner.logged_in
+    inside.wait(2)  # a confirmation is not waited for as long
+    assert ending(inside.wait(600)) == "ERR EB619"
+    assert not inside.manner.logged_in
+
+
+@pytest.mark.parametrize("lines", [["events"], ["2", "1", "1"]])
+def test_silence_in_the_midst_of_an_answer_ends_it(inside: PlayedConsole, lines: list[str]) -> None:
+    """At a full page, and at a question of the menu."""
+    inside.service.events = 100
+    shown = [inside.line(line) for line in lines][-1]
+    assert shown.endswith(("stop) ", ": "))
+    assert ending(inside.wait(600)) == "ERR EB619"
     assert ending(inside.line("status")) == "ERR EB611"
 
 
@@ -376,6 +406,31 @@ def test_a_restore_by_numbers(inside: PlayedConsole) -> None:
     assert text.endswith("8> ")
     done = [arguments for verb, arguments in inside.service.asked if verb == "restore"]
     assert [arguments["to"] for arguments in done] == ["-10m", "write:1000"]
+
+
+def test_a_suspect_moment_by_numbers(inside: PlayedConsole) -> None:
+    for line in ("8", "12", "1", "2"):
+        text = inside.line(line)
+    assert text.endswith(f"Type {WORDS} to do it, 0 to go back: ")
+    assert ending(inside.line(WORDS)) == "OK"
+    done = [arguments for verb, arguments in inside.service.asked if verb == "restore"]
+    assert [arguments["force"] for arguments in done] == [True, True]
+
+
+def test_a_secondary_is_wiped_by_its_name_and_the_words(inside: PlayedConsole) -> None:
+    for line in ("8", "14", "mail", "1", "2"):
+        text = inside.line(line)
+    assert "id again: destroy what that disk carries (0 = back): " in text
+    asked = len(inside.service.asked)
+    assert inside.line("").endswith("(0 = back): ")
+    assert len(inside.service.asked) == asked
+    text = inside.line("b")
+    assert text.endswith("Type PROTECT X7Q9 to do it, 0 to go back: ")
+    assert not any(arguments.get("yes") for _, arguments in inside.service.asked)
+    assert ending(inside.line("PROTECT X7Q9")) == "OK"
+    (done,) = [arguments for _, arguments in inside.service.asked if arguments.get("yes")]
+    wanted = {"volume": "mail", "primary": "a", "secondary": "b", "wipe": "b", "wait": True}
+    assert done == wanted | {"yes": True}
 
 
 def test_going_back(inside: PlayedConsole) -> None:

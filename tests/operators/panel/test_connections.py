@@ -10,11 +10,12 @@ from time import monotonic
 
 import pytest
 
-from appliance.errors import NoPanel, PanelReplaced, ServiceUnreachable
+from appliance.errors import NoPanel, ServiceUnreachable
 from appliance.glass import Backlight, Glass, Key
 from appliance.operators.answers import ErrorAnswer, KeyDescription
 from appliance.operators.control.client import ControlClient, Refused
-from appliance.operators.panel.connections import Desk, Link, Watch
+from appliance.operators.panel import connections
+from appliance.operators.panel.connections import Link, Requester, Watch
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import Ask, CheckPin, PanelMachine
 from tests.operators.running_service import RunningService, running_service
@@ -83,7 +84,7 @@ def test_watching_goes_on_when_the_service_is_back(room: Room, tmp_path: Path) -
     room.do_until(lambda: machine.glass().lines[0] == "Service away    ", room.do_one)
 
 
-# Desk
+# Requester
 
 
 class HeardMachine(PanelMachine):
@@ -107,20 +108,20 @@ def test_wishes_are_done_in_their_order_on_one_connection(
     room: Room, service: RunningService
 ) -> None:
     machine = HeardMachine()
-    desk = Desk(service.socket, machine, room.queue.put, lambda pin: pin == "1234")
-    thread = room.start(desk.run)
-    desk.put(Ask(1, "lock", {}))
-    desk.put(Ask(2, "restore", {"volume": "finance", "to": "-10m", "plan": True}))
-    desk.put(Ask(3, "restore", {"volume": "nowhere", "to": "-10m", "yes": True}))
-    desk.put(CheckPin(4, "1234"))
-    desk.put(CheckPin(5, "1235"))
+    requester = Requester(service.socket, machine, room.queue.put, lambda pin: pin == "1234")
+    thread = room.start(requester.run)
+    requester.put(Ask(1, "lock", {}))
+    requester.put(Ask(2, "restore", {"volume": "finance", "to": "-10m", "plan": True}))
+    requester.put(Ask(3, "restore", {"volume": "nowhere", "to": "-10m", "yes": True}))
+    requester.put(CheckPin(4, "1234"))
+    requester.put(CheckPin(5, "1235"))
     for _ in range(5):
         room.do_one()
     assert machine.heard == [(1, "ok"), (2, "ok"), (3, "EB301"), (4, "True"), (5, "False")]
     with ControlClient(service.socket) as other, pytest.raises(Refused) as refused:
         other.request("lock", {})
     assert "at panel" in refused.value.answer.sentence
-    desk.put(None)
+    requester.put(None)
     thread.join(timeout=10)
     with ControlClient(service.socket) as other:
         operator = other.request("status", {})["operator"]
@@ -131,19 +132,19 @@ def test_wishes_are_done_in_their_order_on_one_connection(
 def test_nothing_is_asked_twice(room: Room, tmp_path: Path) -> None:
     machine = HeardMachine()
     with running_service(tmp_path) as service:
-        desk = Desk(service.socket, machine, room.queue.put, lambda pin: False)
-        room.start(desk.run)
-        desk.put(Ask(1, "lock", {}))
+        requester = Requester(service.socket, machine, room.queue.put, lambda pin: False)
+        room.start(requester.run)
+        requester.put(Ask(1, "lock", {}))
         room.do_one()
     with running_service(tmp_path) as again:
-        desk.put(Ask(2, "restore", {"volume": "finance", "to": "write:1000", "yes": True}))
+        requester.put(Ask(2, "restore", {"volume": "finance", "to": "write:1000", "yes": True}))
         room.do_one()
         assert machine.heard == [(1, "ok"), (2, "EB901")]
         assert again.on_loop(lambda: again.finance.job) is None
-        desk.put(Ask(3, "lock", {}))
+        requester.put(Ask(3, "lock", {}))
         room.do_one()
         assert machine.heard[-1] == (3, "ok")
-        desk.put(None)
+        requester.put(None)
 
 
 def test_a_pin_is_in_no_words() -> None:
@@ -173,12 +174,8 @@ class RemoteHands:
         self.room = room
         self.glass = HELLO
         self.fingers = HandledAtOnce()
-        self.ended: list[str] = []
-        self.link = Link(service.socket, room.queue.put, room.stop, self.fingers, self._replaced)
+        self.link = Link(service.socket, room.queue.put, room.stop, self.fingers)
         self.thread = room.start(self.link.run)
-
-    def _replaced(self, error: ErrorAnswer) -> None:
-        self.ended.append(error.code)
 
     def show(self) -> None:
         self.link.show(BYE if self.fingers.handled else self.glass, monotonic())
@@ -241,17 +238,29 @@ def test_a_flickering_glass_floods_nobody(room: Room, service: RunningService) -
     assert 5 <= len(sent) <= 15
 
 
-def test_the_newer_panel_is_the_panel(room: Room, service: RunningService) -> None:
-    older = RemoteHands(room, service)
+def test_a_second_panel_waits_for_its_turn_and_says_so_once(
+    room: Room,
+    service: RunningService,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(connections, "RETRY_SECONDS", 0.01)
+    glass = {"lines": list(BYE.lines), "backlight": "red"}
     with ControlClient(service.socket) as client:
-        room.do_until(lambda: shown(client) is not None, older.show)
-        newer = RemoteHands(room, service)
-        newer.glass = BYE
-        room.do_until(lambda: bool(older.ended), newer.show)
-        assert older.ended == [PanelReplaced.code]
-        older.thread.join(timeout=10)
-        assert not older.thread.is_alive()
-        assert (shown(client) or {}).get("lines") == list(BYE.lines)
+        with ControlClient(service.socket, "panel") as first:
+            first.send("panel exchange", glass | {"handled": 0})
+            hands = RemoteHands(room, service)
+            tried: set[ControlClient | None] = set()
+
+            def show() -> None:
+                hands.show()
+                tried.add(hands.link._client)
+
+            room.do_until(lambda: len(tried - {None}) > 3, show)
+            assert shown(client) == glass | {"schema": 1}
+        room.do_until(lambda: (shown(client) or {}).get("lines") == list(HELLO.lines), hands.show)
+    told = [record.message for record in caplog.records if "remote hands" in record.message]
+    assert told == ["no remote hands: another front panel is connected; trying again"]
 
 
 def test_remote_hands_come_back_with_the_service(room: Room, tmp_path: Path) -> None:
