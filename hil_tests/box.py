@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from labgrid import Target
@@ -25,12 +25,15 @@ from hil_tests.drivers.protocols import (
     HostPathProtocol,
     LinkProtocol,
     PanelProtocol,
+    StickProtocol,
 )
 from hil_tests.host import Host
 
 Json = Any
 PATIENCE_SECONDS = 180
 """For what the box does by itself, under TCG."""
+BOOT_SECONDS: Final = 900
+"""Until a version that does not work is left, or a system has ended and the next begun."""
 
 
 class Refused(Exception):
@@ -98,6 +101,19 @@ class Box:
         self.power.on()
         self.await_shell()
 
+    def restart(self) -> None:
+        """In order, by its own will; until there is a shell."""
+        self._leave_shell()
+        self.line.forget()
+        self.line.sendline("systemctl reboot")
+        self.await_boot()
+
+    def await_boot(self, timeout: float = BOOT_SECONDS) -> None:
+        """Whatever makes it start; until there is a shell."""
+        self._leave_shell()
+        self.line.expect("Welcome to GRUB", timeout=timeout)
+        self.await_shell()
+
     def await_shell(self) -> None:
         """After whatever made it start."""
         self._leave_shell()
@@ -155,6 +171,10 @@ class Box:
     @property
     def panel(self) -> PanelProtocol:
         return self.driver(PanelProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def stick(self) -> StickProtocol:
+        return self.driver(StickProtocol)  # type: ignore[no-any-return]
 
     @property
     def battery(self) -> BatteryProtocol:
@@ -233,6 +253,16 @@ class Box:
             return volume if volume["state"] in states else None
 
         return self.until(f"{name} is {' or '.join(states)}", reached)
+
+    @property
+    def version(self) -> str:
+        """Of the image that it runs."""
+        return self.shell("sed -n s/^IMAGE_VERSION=//p /etc/os-release")
+
+    def await_update_notice(self, words: str, timeout: float = 600) -> None:
+        """Until it says so of the stick that is in."""
+        look = f"journalctl -b -t kernel --grep 'update: .*{words}' --quiet | tail -1"
+        self.until(f"the box says '{words}'", lambda: self.shell(look), timeout)
 
     # What tests do time and again
 
