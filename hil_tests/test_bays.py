@@ -1,10 +1,13 @@
 """Disks pulled while hosts write, and put back."""
 
+import pytest
+
 from hil_tests.accidents import judge
 from hil_tests.box import Box
 from hil_tests.host import Host
 
 
+@pytest.mark.smoke
 def test_the_secondary_is_pulled_under_load_and_put_back(box: Box, host: Host, seed: int) -> None:
     pair = box.pair()
     box.protect("finance", pair)

@@ -7,6 +7,7 @@ from hil_tests.host import Host
 from hil_tests.oracle import BLOCK, content
 
 
+@pytest.mark.smoke
 def test_a_volume_is_protected_from_the_console(box: Box, host: Host) -> None:
     pair = box.pair()
     box.console.log_in()

@@ -5,6 +5,7 @@ import pytest
 from hil_tests.box import Box
 
 
+@pytest.mark.smoke
 def test_a_box_is_ready(box: Box) -> None:
     assert box.shell("systemctl is-system-running") == "running"
     assert box.cdpctl("status")["volumes"] == []
