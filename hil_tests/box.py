@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from labgrid import Target
@@ -32,8 +32,6 @@ from hil_tests.host import Host
 Json = Any
 PATIENCE_SECONDS = 180
 """For what the box does by itself, under TCG."""
-BOOT_SECONDS: Final = 900
-"""Until a version that does not work is left, or a system has ended and the next begun."""
 
 
 class Refused(Exception):
@@ -104,15 +102,8 @@ class Box:
     def restart(self) -> None:
         """In order, by its own will; until there is a shell."""
         self._leave_shell()
-        self.line.forget()
         self.line.sendline("systemctl reboot")
-        self.await_boot()
-
-    def await_boot(self, timeout: float = BOOT_SECONDS) -> None:
-        """Whatever makes it start; until there is a shell."""
-        self._leave_shell()
-        self.line.expect("Welcome to GRUB", timeout=timeout)
-        self.await_shell()
+        self.await_restart()
 
     def await_shell(self) -> None:
         """After whatever made it start."""

@@ -45,7 +45,7 @@ def test_a_version_that_does_not_work_is_left(box: Box, host: Host, stick: Any, 
     box.await_update_notice("installed")
     box.restart()
     assert box.version == "0.1.2"
-    box.await_boot(RETURN_SECONDS)
+    box.await_restart(RETURN_SECONDS)
     assert box.version == "0.1.0"
     check(box, host, oracle)
     box.await_update_notice("nothing is done")
