@@ -61,11 +61,12 @@ class Bundles:
 
 def stick(bundle: Path, image: Path) -> None:
     """A stick that carries the bundle, as an image."""
-    size = bundle.stat().st_size + (16 << 20)
+    kibibytes = bundle.stat().st_size * 11 // 10 >> 10
     image.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="stick-", dir=image.parent) as directory:
         shutil.copy(bundle, Path(directory, "update.raucb"))
-        _do("mke2fs", "-q", "-t", "ext4", "-L", "EBBTIDE", "-d", directory, image, f"{size >> 10}k")
+        layout = ["-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", "EBBTIDE"]
+        _do("mke2fs", "-q", *layout, "-d", directory, image, f"{kibibytes}k")
 
 
 def _do(*command: str | Path) -> None:
