@@ -24,8 +24,7 @@ class NeverReady(Exception):
 def saved_state(
     image: Path, settings: dict[str, bytes], directory: Path, memory: int, cpus: int
 ) -> SavedState:
-    """The one in `directory`, or a new one, of a machine with so many MiB and
-    processors.
+    """The one in `directory`, or a new one, of a machine with so many MiB and processors.
 
     Raises NeverReady.
     """
