@@ -259,7 +259,7 @@ class Box:
 
     def await_update_notice(self, words: str, timeout: float = 600) -> None:
         """Until it says so of the stick that is in."""
-        look = f"journalctl -b -t kernel --grep 'update: .*{words}' --quiet | tail -1"
+        look = f"journalctl -b _TRANSPORT=kernel --no-pager | grep 'update: .*{words}' | tail -1"
         self.until(f"the box says '{words}'", lambda: self.shell(look), timeout)
 
     # What tests do time and again
