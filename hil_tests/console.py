@@ -20,7 +20,7 @@ class ConsoleRefused(Exception):
 
 
 class NotAsked(Exception):
-    """It did at once what it should have asked to be confirmed."""
+    """It answered at once where it should have asked something."""
 
 
 @dataclass
@@ -64,7 +64,11 @@ class Console:
         self.say(group)
         for answer in answers[:-1]:
             self.line.sendline(answer)
-            self.line.expect(r"\(0 = back\): ", timeout=ANSWER_SECONDS)
+            index, before, _, _ = self.line.expect(
+                [r"\(0 = back\): ", ANSWER.decode()], timeout=ANSWER_SECONDS
+            )
+            if index == 1:
+                raise NotAsked(f"{answer}: no question came:\n{before.decode(errors='replace')}")
         return self.say(answers[-1], confirm)
 
     def log_out(self) -> None:

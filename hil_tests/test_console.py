@@ -7,7 +7,7 @@ from hil_tests.console import PASSWORD
 from hil_tests.host import Host
 from hil_tests.oracle import BLOCK, content
 
-FIRMWARE = re.compile(rb"BdsDxe: |Welcome to GRUB|error: no suitable v")
+FIRMWARE = re.compile(rb"BdsDxe: |Welcome to GRUB|no suitable v|Booting in blind mode")
 """What speaks on every line that it finds, until the kernel runs."""
 PRODUCT = re.compile(
     rb"(\^C)?|Ebbtide on ebbtide, line ttyS1|Password:.*|OK|> .*|logged out|OK|\s*\d  [A-Z].*"
