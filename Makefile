@@ -32,7 +32,7 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	@if command -v shellcheck >/dev/null; then shellcheck setup .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck setup .ci/run firmware_config/programs/*; fi
 
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
