@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak fuzz lint golden catalog pictures
+.PHONY: demo test bench soak fuzz lint golden catalog pictures image hil
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -27,12 +27,14 @@ FACES ?= $(shell $(PYTHON) -c 'from tests.fuzz import FACES; print(*FACES)')
 fuzz:
 	for face in $(FACES); do $(PYTHON) -m tests.fuzz $$face --seconds $(SECONDS) || exit 1; done
 
+IMAGE_SCRIPTS := $(wildcard firmware_config/image/*.sh firmware_config/image/root/usr/lib/ebbtide/*)
+
 lint:
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	@if command -v shellcheck >/dev/null; then shellcheck setup .ci/run firmware_config/programs/*; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x setup .ci/run $(IMAGE_SCRIPTS) firmware_config/programs/*; fi
 
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:
@@ -45,3 +47,17 @@ pictures:
 # Writes the journal's catalog anew, from the table of events.
 catalog:
 	$(PYTHON) -m appliance.operators.journal_catalog >firmware_config/journal/ebbtide.catalog
+
+# The firmware image, and the bundle that updates to it, in build/image; docs/firmware.md.
+image:
+	sh firmware_config/image/build.sh
+
+# The tests of the whole machine: on the virtual rig, which needs the image, or on RIG=bench.yaml.
+# TESTS="-k power_cut" chooses; docs/rig.md.
+RIG ?= hil_tests/rigs/virtual.yaml
+TESTS ?=
+hil:
+ifeq ($(RIG),hil_tests/rigs/virtual.yaml)
+	@ls build/image/ebbtide-*-qemu-q35.img >/dev/null 2>&1 || $(MAKE) --no-print-directory image
+endif
+	.venv-hil/bin/python -m pytest -c hil_tests/pytest.ini --rootdir . --lg-env $(RIG) $(TESTS) hil_tests

@@ -3,6 +3,11 @@
 A board is an MCP23017 that drives an HD44780 display of two lines of sixteen characters, its
 backlight, and five keys.  What differs from board to board stands in a TOML file, and whatever
 is unknown, missing, of the wrong type or contradictory in it is refused with the key named.
+
+Which bus the board is on: the one that `[panel] bus` of the settings names; while that is empty,
+the one that the board's file names.  (So with `address`.)  Neither opens it to anybody: that does
+`63-ebbtide-panel.rules`, which gives cdp-panel the adapters of the boards that we deliver.  Whoever
+names another bus gives it away by a rule of their own.
 """
 
 import re
@@ -107,7 +112,8 @@ class Board(_Table, frozen=True):
     """One board."""
 
     bus: str
-    """How the name of its I2C adapter begins (/sys/class/i2c-dev/*/name); numbers change."""
+    """How the name of its I2C adapter begins (/sys/class/i2c-dev/*/name); numbers change.  See
+    the module for who has the last word."""
     bus_hertz: Annotated[int, msgspec.Meta(ge=10_000, le=400_000)]
     """The fastest clock that its bus is run at: the time that a byte takes makes the display's
     waits."""

@@ -124,7 +124,7 @@ class PanelSettings(_Section, frozen=True):
 
     bus: str = ""
     """A device such as /dev/i2c-1, how the name of an I2C adapter begins, or "simulated"; without
-    it, the bus that the board's file names."""
+    it, the bus that the board's file names: see `appliance.boards`."""
     address: Annotated[int, msgspec.Meta(ge=0x20, le=0x27)] | None = None
     """Without it, as the board's file says."""
     board: str = "lcd-plate"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance import boards
@@ -34,9 +35,16 @@ def test_every_delivered_board_reads() -> None:
         "lcd-plate",
         "lcd-plate-mono",
         "hand-wired",
+        "qemu-q35",
+        "x86-sata",
     }
     for path in DELIVERED.iterdir():
         assert read_board(path.stem) == read_board(str(path))
+
+
+def test_the_virtual_board_has_the_common_plate_behind_a_usb_adapter() -> None:
+    virtual, plate = read_board("qemu-q35"), read_board("lcd-plate")
+    assert virtual == msgspec.structs.replace(plate, bus="i2c-tiny-usb")
 
 
 def test_a_board_of_the_box_goes_before_a_delivered_one(

@@ -1,5 +1,6 @@
 """What a disk says of its own health: `smartctl` of smartmontools, where it is installed.
 
+Where a smartctl with more rights than ours can be asked, it is (`smart_relay`).
 Its JSON, and its exit status, which is a bit mask, are those of smartctl(8),
 release 7.  Both are input from outside: whatever they are, the answer is a
 `Health`, and strings from the disk are fit for a terminal.
@@ -7,6 +8,7 @@ release 7.  Both are input from outside: whatever they are, the answer is a
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from appliance.drivers import smart_relay
 from appliance.event_log import printable
 
 Verdict = Literal["good", "failing", "unknown"]
@@ -61,7 +64,7 @@ def start(node: str) -> "subprocess.Popen[bytes] | Health":
         if not Path(node).is_block_device():
             return Health(reason="it is no block device")
         return subprocess.Popen(
-            ["smartctl", "--json", "--nocheck=standby", "-a", node],
+            _command(node),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -72,6 +75,13 @@ def start(node: str) -> "subprocess.Popen[bytes] | Health":
         return Health(reason="smartctl is not installed")
     except OSError as error:
         return Health(reason=f"smartctl cannot be run: {error.strerror}")
+
+
+def _command(node: str) -> list[str]:
+    if smart_relay.SOCKET.is_socket():
+        relay = ["-m", smart_relay.__name__, str(smart_relay.SOCKET), node]
+        return [sys.executable, "-I", *relay]
+    return ["smartctl", "--json", "--nocheck=standby", "-a", node]
 
 
 def read_report(output: bytes, status: int) -> Health:

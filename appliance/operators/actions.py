@@ -83,9 +83,28 @@ async def perform(
         raise BadRequest(reason="there is no such verb")
     checked = verb.check(arguments)
     changes = verb.is_change(checked)
-    if not changes:
-        return await _carry_out(desk, operator, verb, checked, report)
-    work = Task(_carry_out(desk, operator, verb, checked, report))
+
+    async def act() -> Answer:
+        with desk.lock.serving(operator, changes) as change:
+            if changes:
+                _write_down(desk, operator, verb, checked)
+            return await ACTIONS[verb.name](Request(desk, operator, change, checked, report))
+
+    return await (_to_its_end(Task(act())) if changes else act())
+
+
+def _write_down(desk: Desk, operator: Operator, verb: Verb, arguments: Mapping[str, Value]) -> None:
+    volume = arguments.get("volume")
+    desk.appliance.emit(
+        REQUESTED,
+        actor=operator.actor,
+        volume=volume if isinstance(volume, str) else None,
+        request=command_line(verb, arguments),
+    )
+
+
+async def _to_its_end(work: Task[Answer]) -> Answer:
+    """What comes of `work`, which takes its course even if who waits here goes."""
     try:
         return await work
     except Cancelled:
@@ -99,28 +118,8 @@ def _end_unheard(work: Task[Answer]) -> None:
         work.result()
     except EbbtideError as error:
         _log.info("nobody hears any more: %s", error)
-    except Exception as error:
+    except Exception as error:  # a bug has nobody else to go to
         _log.error("a request failed", exc_info=error)
-
-
-async def _carry_out(
-    desk: Desk,
-    operator: Operator,
-    verb: Verb,
-    checked: Mapping[str, Value],
-    report: Callable[[answers.JobDescription], None],
-) -> Answer:
-    changes = verb.is_change(checked)
-    with desk.lock.serving(operator, changes) as change:
-        if changes:
-            volume = checked.get("volume")
-            desk.appliance.emit(
-                REQUESTED,
-                actor=operator.actor,
-                volume=volume if isinstance(volume, str) else None,
-                request=command_line(verb, checked),
-            )
-        return await ACTIONS[verb.name](Request(desk, operator, change, checked, report))
 
 
 async def disks(request: Request) -> Answer:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -63,9 +63,10 @@ class Panel:
     # The cable.
 
     def plug(self) -> None:
-        """Into the machine's USB, which also powers it.  Raises OSError if QEMU does not
-        listen."""
-        assert self._socket is None, "it is plugged in"
+        """Into the machine's USB, which also powers it; out of one that has hung up.  Raises
+        OSError if QEMU does not listen."""
+        assert self._socket is None or self._trouble, "it is plugged in"
+        self.pull()
         link = socket.socket(socket.AF_UNIX)
         try:
             link.connect(str(self._path))
@@ -84,7 +85,8 @@ class Panel:
         """Out of it, whether it is in or not."""
         if self._socket is None or self._thread is None:
             return
-        self._socket.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the machine has hung up
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
         self._socket = self._thread = None

@@ -67,7 +67,10 @@ def test_disks_are_a_plain_table_without_a_terminal(cdpctl: Cdpctl) -> None:
         "STATE",
     ]
     assert "good, 34 °C" in lines[3]
-    assert lines[-1] == "s is failing: its spare blocks run out"
+    assert lines[-2:] == [
+        "health unknown: a, b (it has not been asked yet)",
+        "s is failing: its spare blocks run out",
+    ]
     assert lines[3].split("  ")[0] == "p"
     assert lines[3].endswith("in use")
     assert "\x1b" not in result.stdout

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.drivers.smart_relay import SOCKET
+
 FILES = Path(__file__).parents[2] / "firmware_config"
-UNITS = sorted((FILES / "systemd").glob("cdp*.service"))
+SMART = FILES / "systemd" / "cdp-smart@.service"
+UNITS = sorted(set((FILES / "systemd").glob("cdp*.service")) - {SMART})
 OUTGROWING = sorted((FILES / "systemd").glob("ebbtide-*.service"))
 """What sets the kernel up as root: see docs/outgrowing.md."""
 FACES = ("cdp-console", "cdp-panel", "cdp-exporter")
@@ -65,6 +68,21 @@ def test_every_process_has_its_program_settings_and_user() -> None:
         assert told["CapabilityBoundingSet"] == [""]
         assert told["NoNewPrivileges"] == ["yes"]
     assert users == {"ebbtide", *FACES}
+
+
+def test_the_health_of_disks_is_asked_by_a_unit_that_may(tmp_path: Path) -> None:
+    socket = shutil.copy(FILES / "systemd" / "cdp-smart.socket", tmp_path)
+    shutil.copy(SMART, tmp_path)
+    assert run("systemd-analyze", "verify", "--man=no", socket) == ""
+    words = ("security", "--offline=true", "--no-pager", "--threshold=40")
+    run("systemd-analyze", *words, tmp_path / SMART.name)
+    (rights,) = settings(SMART.name)["CapabilityBoundingSet"]
+    assert set(rights.split()) == {"CAP_SYS_RAWIO", "CAP_SYS_ADMIN"}
+    assert settings(SMART.name)["DeviceAllow"] == settings("cdpd.service")["DeviceAllow"]
+    told = settings("cdp-smart.socket")
+    assert told["ListenStream"] == [str(SOCKET)]
+    assert (told["SocketUser"], told["SocketMode"]) == (["ebbtide"], ["0600"])
+    assert "cdp-smart.socket" in settings("cdpd.service")["Wants"]
 
 
 def test_cdpd_keeps_what_disks_need() -> None:

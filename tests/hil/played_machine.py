@@ -21,7 +21,7 @@ from smbus2 import i2c_msg
 from appliance.boards import Board
 from appliance.drivers.front_panel import FrontPanel
 from appliance.glass import DARK
-from appliance.operators.panel.keypad import Change, Keypad
+from appliance.operators.panel.keypad import Edge, Keypad
 
 EVERY_CAPABILITY: Final = 0xFF
 CONTROL: Final = 100
@@ -147,14 +147,14 @@ class PlayedMachine:
         self._listener.bind(str(path))
         self._listener.listen(1)
         self._changed = Condition()
-        self._changes: list[Change] = []
+        self._changes: list[Edge] = []
         self.glass = DARK
         self._link: socket.socket | None = None
         self._is_on = True
         self._thread = Thread(target=self._serve)
         self._thread.start()
 
-    def changes(self, count: int, timeout: float = 10.0) -> list[Change]:
+    def changes(self, count: int, timeout: float = 10.0) -> list[Edge]:
         """The first so many presses and releases, as soon as they are there."""
         with self._changed:
             enough = self._changed.wait_for(lambda: len(self._changes) >= count, timeout)

@@ -93,6 +93,8 @@ def test_a_machine_that_goes_off(panel: Panel, machine: PlayedMachine) -> None:
     assert panel.glass() == DARK
     with pytest.raises(PanelTrouble, match="hung up"):
         panel.press(Key.UP)
+    with pytest.raises(ConnectionRefusedError):
+        panel.plug()
 
 
 def test_no_machine(tmp_path: Path) -> None:

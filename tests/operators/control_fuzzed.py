@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.errors import ServiceBusy
 from appliance.events import (
     DISK_WIPED,
     JOB_STARTED,
@@ -238,7 +239,7 @@ class Siege:
     # What must hold after a life
 
     def _check(self) -> None:
-        with ControlClient(self.service.socket, face="honest", seconds=20) as newcomer:
+        with self._newcomer() as newcomer:
             newcomer.request("status", {})
             for event in newcomer.request("events", {"after": self._seen, "limit": 4096})["events"]:
                 self._seen = event["number"]
@@ -257,6 +258,18 @@ class Siege:
         assert resident < MOST_BYTES
         if self.warm:
             assert resident < self.warm + GROWTH_BYTES, f"{resident - self.warm} bytes more"
+
+    def _newcomer(self) -> ControlClient:
+        """Peers that have gone count until the service has read to their end."""
+        began = time.monotonic()
+        while True:
+            try:
+                return ControlClient(self.service.socket, face="honest", seconds=20)
+            except Refused as refused:
+                if refused.answer.code != ServiceBusy.code:
+                    raise
+            self._waited(began)
+            time.sleep(0.01)  # it tells nobody when there is room
 
     def _resident(self) -> int:
         assert self.service.process is not None

@@ -1,7 +1,8 @@
 """Wrong passwords make the next try wait, longer each time.
 
-The count is kept in a file, a line of the box each, before it is told whether
-the password was right: pulling the plug neither hides a try nor ends a wait.
+The count is kept in a file before it is told whether the password was right:
+pulling the plug neither hides a try nor ends a wait.  Each place where one can
+try has a file of its own: every line of the console, and the front panel.
 Times are not kept, since the box's clock may be unset: a restart begins the
 wait anew.
 """
@@ -16,19 +17,19 @@ from appliance.operators.access.kept_file import read_kept, write_kept
 FREE_TRIES: Final = 3
 FIRST_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 900.0
-_log = logging.getLogger("ebbtide.console")
+_log = logging.getLogger("ebbtide.access")
 
 
 def wait_seconds(failures: int) -> float:
-    """How long the line is deaf after so many wrong passwords in a row."""
+    """How long no password is taken after so many wrong ones in a row."""
     if failures < FREE_TRIES:
         return 0.0
     return min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(failures - FREE_TRIES, 32))
 
 
 class Lockout:
-    """The wrong passwords in a row of one line.  Trouble with the file costs only memory across
-    restarts."""
+    """The wrong passwords, or PINs, in a row at one place.  Trouble with the file costs only memory
+    across restarts."""
 
     def __init__(self, path: Path, told: Callable[[str], None] = _log.warning) -> None:
         self._path = path

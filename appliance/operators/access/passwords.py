@@ -1,9 +1,9 @@
-"""The console's password: kept as a scrypt hash, and never as itself.
+"""The console's password, and the front panel's PIN: kept as a scrypt hash, never as themselves.
 
 A hash stands in one line, in the notation of PHC strings,
 `$scrypt$ln=14,r=8,p=1$SALT$HASH` (Base64 without padding), so that its cost
-can be raised later.  It stands in the settings, or else in a file of the state
-directory that the console writes itself.
+can be raised later.  It stands in the settings; or else, of the console's
+password, in a file of the state directory that the console writes itself.
 """
 
 import base64
@@ -76,7 +76,7 @@ class PasswordHash:
 
     @classmethod
     def of_any(cls, password: str, log2_cost: int = LOG2_COST) -> Self:
-        """A new hash of what need not be fit for a password."""
+        """A new hash of what need not be fit for a password, such as a PIN."""
         salt = os.urandom(16)
         return cls(log2_cost, BLOCK, 1, salt, _scrypt(password, salt, log2_cost, BLOCK, 1))
 

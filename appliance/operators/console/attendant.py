@@ -13,7 +13,7 @@ from appliance.errors import LineUnusable
 from appliance.loop import Loop, LoopTimer
 from appliance.operators.console.clerk import Clerk
 from appliance.operators.console.conversation import Note
-from appliance.operators.console.machine import Abandon, Console, Request
+from appliance.operators.console.machine import Abandon, Console, Errand
 from appliance.operators.console.pacing import Pacer
 
 TICK_SECONDS: Final = 1.0
@@ -117,7 +117,7 @@ class Attendant:
                     self._clerk.abandon()
                 case Note():
                     self._clerk.note(order)
-                case Request():
+                case Errand():
                     self._clerk.ask(order)
         if self._pumping is None:
             self._pump()

@@ -1,8 +1,8 @@
-"""Carries the machine's requests to the service, one at a time, on a thread of its own.
+"""Runs the machine's errands to the service, one at a time, on a thread of its own.
 
-Each request has a connection of its own, except from `lock` to `unlock`: the
+Each errand has a connection of its own, except from `lock` to `unlock`: the
 lock belongs to a connection.  So a service that was restarted is met again by
-the next request, and a lock never outlives its dialogue.
+the next errand, and a lock never outlives its dialogue.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Final
 
 from appliance.errors import EbbtideError
 from appliance.operators.console.conversation import Json, Note
-from appliance.operators.console.machine import Request
+from appliance.operators.console.machine import Errand
 from appliance.operators.control.client import ControlClient, Refused
 
 JOIN_SECONDS: Final = 15.0
@@ -37,7 +37,7 @@ class Clerk:
         self._face = face
         self._answered = answered
         self._progressed = progressed
-        self._requests: SimpleQueue[tuple[int, Request | None] | Note | None] = SimpleQueue()
+        self._errands: SimpleQueue[tuple[int, Errand | None] | Note | None] = SimpleQueue()
         self._guard = Lock()
         self._era = 0
         """Grows with `abandon`; what was asked for before is not wanted any more."""
@@ -46,12 +46,12 @@ class Clerk:
         self._thread = Thread(target=self._work, name="clerk", daemon=True)
         self._thread.start()
 
-    def ask(self, request: Request) -> None:
-        self._requests.put((self._era, request))
+    def ask(self, errand: Errand) -> None:
+        self._errands.put((self._era, errand))
 
     def note(self, note: Note) -> None:
         """Have it written down if the service can be reached, whatever is abandoned later."""
-        self._requests.put(note)
+        self._errands.put(note)
 
     def abandon(self) -> None:
         """Let go of what is under way or waits, and of the operator lock."""
@@ -59,47 +59,47 @@ class Clerk:
             self._era += 1
             if self._client is not None:
                 self._client.abandon()
-        self._requests.put((self._era, None))
+        self._errands.put((self._era, None))
 
     def close(self) -> None:
         """Idempotent."""
         self.abandon()
-        self._requests.put(None)
+        self._errands.put(None)
         self._thread.join(JOIN_SECONDS)
 
     def _work(self) -> None:
-        while (item := self._requests.get()) is not None:
+        while (item := self._errands.get()) is not None:
             if isinstance(item, Note):
                 self._write_down(item)
                 continue
-            era, request = item
-            if request is None:
+            era, errand = item
+            if errand is None:
                 self._disconnect()
             elif era == self._era:
-                reply = self._do(request, era)
+                reply = self._do(errand, era)
                 if era == self._era:
-                    self._answered(request.number, reply)
+                    self._answered(errand.number, reply)
         self._disconnect()
 
-    def _do(self, request: Request, era: int) -> Json | Exception:
-        keep = self._client is not None and request.verb != "unlock"
+    def _do(self, errand: Errand, era: int) -> Json | Exception:
+        keep = self._client is not None and errand.verb != "unlock"
         try:
             client = self._client or self._connect(era)
             answer = client.request(
-                request.verb,
-                request.arguments,
-                lambda job: self._progressed(request.number, job),
+                errand.verb,
+                errand.arguments,
+                lambda job: self._progressed(errand.number, job),
             )
-            keep = keep or request.verb == "lock"
+            keep = keep or errand.verb == "lock"
             return answer
         except Refused as refused:
             return refused
         except EbbtideError as error:
             keep = False
             return error
-        except Exception as error:
+        except Exception as error:  # a bug must not leave the person waiting for ever
             keep = False
-            _log.exception("a request failed")
+            _log.exception("an errand failed")
             return EbbtideError(reason=type(error).__name__)
         finally:
             if not keep:

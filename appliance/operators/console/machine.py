@@ -64,8 +64,8 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """The service shall do a verb, and `answered` tell of it with this number.  Requests between
+class Errand:
+    """The service shall do a verb, and `answered` tell of it with this number.  Errands between
     `lock` and `unlock` belong on one connection."""
 
     number: int
@@ -75,10 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Let go of the request under way, if any, and of the operator lock."""
+    """Let go of the errand under way, if any, and of the operator lock."""
 
 
-Order = Request | Abandon | Note
+Order = Errand | Abandon | Note
 
 
 class Console:
@@ -146,7 +146,7 @@ class Console:
         self._flow()
 
     def progressed(self, number: int, job: Json, now: float) -> None:
-        """How far the job of a request is."""
+        """How far the job of an errand is."""
         self._now = now
         if number != self._number or self.phase is not Phase.WAITING:
             return
@@ -156,7 +156,7 @@ class Console:
             self._display.follow(progress.describe(job))
 
     def answered(self, number: int, reply: Json | Exception, now: float) -> None:
-        """The answer to a request, or what went wrong."""
+        """What came of an errand, or what went wrong."""
         self._now = now
         if number == self._number and self.phase is Phase.WAITING:
             self._last_stir = now
@@ -310,7 +310,7 @@ class Console:
             case Perform():
                 self._number += 1
                 self._manner.last_job = {}
-                self.orders.append(Request(self._number, want.verb, dict(want.arguments)))
+                self.orders.append(Errand(self._number, want.verb, dict(want.arguments)))
                 self.phase = Phase.WAITING
             case Note():
                 self.orders.append(want)

@@ -44,7 +44,7 @@ def make_session(
         manner.logged_in = True
         yield from note("login")
         yield from answering(_greet())
-        yield from _Desk(passwords, lockout, manner).serve()
+        yield from _Visit(passwords, lockout, manner).serve()
         _log.info("logout")
         yield from tell("logged out", "OK", paged=False)
 
@@ -71,8 +71,8 @@ def _greet() -> Conversation[None]:
     yield from tell(*paper.lines, *menu.main_lines())
 
 
-class _Desk:
-    """Takes numbers and commands; the menu it is in is the only thing it knows."""
+class _Visit:
+    """Of one person: takes numbers and commands, and knows no more than the menu that is shown."""
 
     def __init__(self, passwords: Passwords, lockout: Lockout, manner: Manner) -> None:
         self._passwords = passwords

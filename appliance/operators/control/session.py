@@ -158,7 +158,7 @@ class Session:
                 self._send(messages.AnswerMessage(identity, answer))
         except Cancelled:
             self._refuse(identity, "it was cancelled")
-        except Exception as error:
+        except Exception as error:  # a bug in one answer is no reason to leave others without
             self._send_error(identity, error)
 
     def _send_part(self) -> None:
@@ -170,7 +170,7 @@ class Session:
             else:
                 self._send(messages.PartMessage(identity, part))
                 self._parts.append((identity, parts, following))
-        except Exception as error:
+        except Exception as error:  # as in `_finish`
             self._send_error(identity, error)
 
     def _refuse(self, identity: messages.Id | None, reason: str) -> None:

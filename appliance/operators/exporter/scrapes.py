@@ -71,7 +71,7 @@ class ScrapeServer:
                 await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # it is the peer's loss; and a cancelled one has no other work to leave
-        except Exception:
+        except Exception:  # a bug; nobody waits for this task to hear of it
             _log.exception("a scrape failed")
         finally:
             del self._connections[connection]

@@ -11,13 +11,13 @@ from typing import Final
 
 from appliance.glass import Key
 from appliance.operators.answers import KeyDescription
-from appliance.operators.panel.keypad import Change
+from appliance.operators.panel.keypad import Edge
 
 ANSWER_SECONDS: Final = 2.0
 """So long a key is not done with while the glass waits for the answer to what it asked."""
 
 
-class Stage(Enum):
+class PressStage(Enum):
     """Of a key that is pressed."""
 
     PRESSING = "it is to be felt"
@@ -33,7 +33,7 @@ class Fingers:
         self.handled = 0
         self._waiting: deque[KeyDescription] = deque()
         self._pressed: KeyDescription | None = None
-        self._stage = Stage.PRESSING
+        self._stage = PressStage.PRESSING
         self._since = 0.0
 
     def add(self, keys: list[KeyDescription]) -> None:
@@ -50,20 +50,20 @@ class Fingers:
         """What the finger presses now; `busy` while the glass waits for an answer."""
         stood = now - self._since
         if self._pressed is not None:
-            if self._stage is Stage.HOLDING and stood >= self._pressed.hold:
-                self._stage = Stage.LIFTING
-            elif self._stage is Stage.ANSWERING and not (busy and stood < ANSWER_SECONDS):
+            if self._stage is PressStage.HOLDING and stood >= self._pressed.hold:
+                self._stage = PressStage.LIFTING
+            elif self._stage is PressStage.ANSWERING and not (busy and stood < ANSWER_SECONDS):
                 self.handled = self._pressed.number
                 self._pressed = None
         if self._pressed is None and self._waiting:
-            self._pressed, self._stage = self._waiting.popleft(), Stage.PRESSING
-        if self._pressed is None or self._stage not in (Stage.PRESSING, Stage.HOLDING):
+            self._pressed, self._stage = self._waiting.popleft(), PressStage.PRESSING
+        if self._pressed is None or self._stage not in (PressStage.PRESSING, PressStage.HOLDING):
             return frozenset()
         return frozenset({Key(self._pressed.key)})
 
-    def feel(self, changes: list[Change], now: float) -> None:
+    def feel(self, edges: list[Edge], now: float) -> None:
         """This is what the keypad made of it."""
-        for key, down in changes:
+        for key, down in edges:
             if self._pressed is not None and key.value == self._pressed.key:
-                self._stage = Stage.HOLDING if down else Stage.ANSWERING
+                self._stage = PressStage.HOLDING if down else PressStage.ANSWERING
                 self._since = now

@@ -48,13 +48,18 @@ class Gate:
         return max(0.0, self._closed_until - now)
 
     def trying(self) -> None:
-        """A PIN is about to be compared."""
+        """A PIN is about to be compared: whoever does not wait for what comes of it has to wait as
+        after a wrong one."""
+        self._closed_until = None
         if self._tries is not None:
             self._tries.count()
 
     def tried(self, right: bool) -> None:
-        """What came of it."""
-        self._passed = right
+        """What came of it, for whoever tries next."""
         self._closed_until = None
         if right and self._tries is not None:
             self._tries.clear()
+
+    def admit(self) -> None:
+        """The person who typed a right one is still there."""
+        self._passed = True

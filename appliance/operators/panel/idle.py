@@ -95,7 +95,8 @@ class IdlePage(Screen):
     def renew(self, pages: list[Page]) -> None:
         """These are the pages from now on; what is shown keeps its place among its volume's."""
         old = self._pages[self._index]
-        exact = [i for i, page in enumerate(pages) if page.same_as(old)]
+        before = sum(page.same_as(old) for page in self._pages[: self._index])
+        exact = [i for i, page in enumerate(pages) if page.same_as(old)][before:]
         same = [i for i, page in enumerate(pages) if page.volume and page.volume == old.volume]
         self._pages = pages
         self._index = next(iter(exact or same), self._index % len(pages))

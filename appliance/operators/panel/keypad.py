@@ -17,7 +17,7 @@ WATCH_SECONDS: Final = 0.5
 """Two readings further apart are not watching."""
 STUCK_SECONDS: Final = 20.0
 
-Change = tuple[Key, bool]
+Edge = tuple[Key, bool]
 """A key, and whether it went down."""
 
 
@@ -38,11 +38,11 @@ class Keypad:
     def stuck(self) -> frozenset[Key]:
         return frozenset(self._stuck)
 
-    def read(self, down: frozenset[Key], now: float) -> list[Change]:
+    def read(self, down: frozenset[Key], now: float) -> list[Edge]:
         """These keys read as down: what that changes, releases first."""
-        changes: list[Change] = []
+        edges: list[Edge] = []
         if not self._trusted and not self._is_watching(now):
-            changes = self.lose()
+            edges = self.lose()
         self._read_at = now
         for key in Key:
             reads, since = self._raw.get(key, (None, now))
@@ -56,19 +56,19 @@ class Keypad:
                 self._stuck.discard(key)
                 if key in self._down:
                     self._down.discard(key)
-                    changes.append((key, False))
+                    edges.append((key, False))
             elif now - since >= STUCK_SECONDS and not self._trusted:
                 self._stuck.add(key)
                 self._disbelieved.add(key)
                 if key in self._down:
                     self._down.discard(key)
-                    changes.append((key, False))
+                    edges.append((key, False))
             elif key not in self._down and key not in self._disbelieved:
                 self._down.add(key)
-                changes.append((key, True))
-        return sorted(changes, key=lambda change: change[1])
+                edges.append((key, True))
+        return sorted(edges, key=lambda edge: edge[1])
 
-    def lose(self) -> list[Change]:
+    def lose(self) -> list[Edge]:
         """Nobody watches the keys: all are let go."""
         released = [(key, False) for key in Key if key in self._down]
         self._down.clear()

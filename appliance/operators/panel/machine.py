@@ -6,6 +6,7 @@ often and before anything else that happened then; requests are data, taken by
 their answers come back by number.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -157,7 +158,7 @@ class PanelMachine:
             return
         self._away = True
         self._waiting.clear()
-        self._wishes.clear()
+        self._wishes = [wish for wish in self._wishes if isinstance(wish, CheckPin)]
         self.home()
 
     def answered(self, number: int, answer: Json) -> None:
@@ -175,7 +176,8 @@ class PanelMachine:
             reply.refused(error)
 
     def checked(self, number: int, right: bool) -> None:
-        """What came of a `CheckPin`."""
+        """What came of a `CheckPin`: it counts, whether or not somebody still waits for it."""
+        self.gate.tried(right)
         screen, reply = self._waiting.pop(number, (None, None))
         if reply is not None and not isinstance(reply, Reply) and screen in self._screens:
             self._last_key = self.now
@@ -276,7 +278,7 @@ class PanelMachine:
 
     def _news(self, disks: Sequence[DiskAnswer]) -> tuple[str, str] | None:
         """What has become of disks since the last time, as two lines."""
-        known, there = {disk.id for disk in self.disks}, {disk.id for disk in disks}
+        known, there = Counter(disk.id for disk in self.disks), Counter(disk.id for disk in disks)
         if gone := sorted(known - there):
             return gone[0], "disk is gone"
         if came := sorted(there - known):

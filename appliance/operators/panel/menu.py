@@ -123,15 +123,20 @@ def _facts(volume: VolumeAnswer) -> list[str]:
 
 def _disks(face: Face) -> None:
     def entries() -> Sequence[Choice]:
-        return [Choice(disk.id, partial(_disk, face, disk.id)) for disk in face.disks]
+        return [
+            Choice(disk.id, partial(_disk, face, disk.id, disk.node), (disk.id, disk.node))
+            for disk in face.disks
+        ]
 
     face.open(Choices(face, "Disks", entries, "no disks"))
 
 
-def _disk(face: Face, identity: str) -> None:
+def _disk(face: Face, identity: str, node: str) -> None:
+    """By its node, too: two disks that are attached may have one id."""
+
     def pages() -> Sequence[str]:
         for disk in face.disks:
-            if disk.id == identity:
+            if (disk.id, disk.node) == (identity, node):
                 return _disk_facts(disk)
         return ["is gone"]
 
@@ -154,11 +159,11 @@ def _disk_facts(disk: DiskAnswer) -> list[str]:
 def _alerts(face: Face) -> None:
     def entries() -> Sequence[Choice]:
         return [
-            Choice(f"{alert.code} {name}", partial(_alert, face, alert))
+            Choice(f"{alert.code} {name}", partial(_alert, face, alert), (name, alert))
             for name, alert in every_alert(face.volumes, face.disks)
         ]
 
-    face.open(Choices(face, "Alerts", entries, "none: all is well"))
+    face.open(Choices(face, "Alerts", entries, "none now"))
 
 
 def _alert(face: Face, alert: AlertAnswer) -> None:

@@ -23,11 +23,11 @@ class PinEntry(Screen):
         self._wrong = False
 
     def lines(self) -> Lines:
+        if self._checking:
+            return fit("PIN"), fit("checking...")
         wait = self.face.gate.wait(self.face.now)
         if wait:
             return fit("Wrong PIN. Wait"), fit(words.duration(wait))
-        if self._checking:
-            return fit("PIN"), fit("checking...")
         if self._wrong:
             return fit("Wrong PIN"), fit("again: ▲▼ ◀▶ ↵")
         hidden = "*" * (len(self._digits) - 1) + str(self._digits[-1])
@@ -56,8 +56,8 @@ class PinEntry(Screen):
                 self.face.check_pin(self, "".join(map(str, self._digits)), self._checked)
 
     def _checked(self, right: bool) -> None:
-        self.face.gate.tried(right)
         if right:
+            self.face.gate.admit()
             self._then()
             return
         self._checking, self._wrong, self._digits = False, True, [0]

@@ -16,17 +16,24 @@ class _Started(msgspec.Struct, frozen=True):
 
 
 class JobProgress(Screen):
-    """Shows the job that `answer` tells of; any key leaves for the idle page, the job goes on."""
+    """Shows the job that `answer` tells of; any key leaves for the idle page, the job goes on.
+
+    The service remembers one ended job of a volume: of one that a later job has followed nobody
+    tells any more how it ended.
+    """
 
     def __init__(self, face: Face, volume: str, answer: Json) -> None:
         super().__init__(face)
         self._volume = volume
         self._job = msgspec.convert(answer, _Started).job
+        self._forgotten = False
 
     def lines(self) -> Lines:
         job = self._job
         if job is None:
             return fit(self._volume), fit("done")
+        if self._forgotten:
+            return fit(f"{job.kind} ended"), fit("how: not seen")
         if job.result is None:
             return fit(job_line(job)), bar(done(job))
         if job.error is not None:
@@ -41,9 +48,9 @@ class JobProgress(Screen):
         job = self._job
         if job is None or job.result is not None:
             return
-        for volume in self.face.volumes:
-            for known in (volume.job, volume.last_job):
-                if known is not None and (known.volume, known.number) == (job.volume, job.number):
-                    self._job = known
-                    if known.result is not None:
-                        self.stand()
+        jobs = [each for volume in self.face.volumes for each in (volume.job, volume.last_job)]
+        known = {each.number: each for each in jobs if each and each.volume == job.volume}
+        self._job = known.get(job.number, job)
+        if self._job.result is not None:
+            self.stand()
+        self._forgotten = job.number not in known and max(known, default=0) > job.number

@@ -6,7 +6,7 @@ begun and never commits it.  A screen asks the appliance for something by
 `Face.ask`; the answer is dropped once the screen has been left.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,17 +96,23 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`label` tells it from the others in the list."""
+    """An entry of a list.  `identity` is what it stands for, so that it is known again when the
+    list has changed, though others have its label; it is the label where labels differ."""
 
     label: str
     act: Callable[[], None]
+    identity: Hashable = None
+
+    @property
+    def known_by(self) -> Hashable:
+        return self.label if self.identity is None else self.identity
 
 
 class Choices(Screen):
     """A list to choose from, one entry at a time.
 
     The entries may change while it is shown: the entry under the eye stays
-    there as long as it exists.
+    there as long as it exists.  Of equal labels all but the first are numbered.
     """
 
     def __init__(
@@ -119,23 +125,28 @@ class Choices(Screen):
     ) -> None:
         super().__init__(face)
         self._title, self._entries, self._none = title, entries, none
-        self._label, self._index = first, 0
+        self._eye: tuple[Hashable, int] = (first, 0)
+        """What the eye is on: its identity, and how many of the same stand before it."""
+        self._index = 0
 
     def _find(self) -> tuple[Sequence[Choice], int]:
         entries = self._entries()
-        for index, entry in enumerate(entries):
-            if entry.label == self._label:
-                self._index = index
-                return entries, index
+        places = _counted([entry.known_by for entry in entries])
+        if self._eye in places:
+            self._index = places.index(self._eye)
         self._index = max(0, min(self._index, len(entries) - 1))
+        if places:
+            self._eye = places[self._index]
         return entries, self._index
 
     def lines(self) -> Lines:
         entries, index = self._find()
         if not entries:
             return heading(self._title), fit(self._none)
-        label = marquee(entries[index].label, self.elapsed, 14)
-        return heading(self._title, index > 0, index + 1 < len(entries)), f"▶{label}↵"
+        label, before = _counted([entry.label for entry in entries])[index]
+        told = f"({before + 1}) {label}" if before else str(label)
+        title = heading(self._title, index > 0, index + 1 < len(entries))
+        return title, f"▶{marquee(told, self.elapsed, 14)}↵"
 
     def press(self, key: Key) -> None:
         entries, index = self._find()
@@ -145,8 +156,8 @@ class Choices(Screen):
             entries[index].act()
         elif key in (Key.UP, Key.DOWN):
             index += 1 if key is Key.DOWN else -1
-            self._index = min(len(entries) - 1, max(0, index))
-            self._label = entries[self._index].label
+            index = min(len(entries) - 1, max(0, index))
+            self._eye = _counted([entry.known_by for entry in entries])[index]
             self.stand()
 
 
@@ -191,6 +202,11 @@ class Pages(Screen):
     def _turn(self, by: int) -> None:
         self._index = max(0, min(len(self._pages()) - 1, self._index + by))
         self.stand()
+
+
+def _counted(things: Sequence[Hashable]) -> list[tuple[Hashable, int]]:
+    """Each with how many equal ones stand before it."""
+    return [(thing, things[:place].count(thing)) for place, thing in enumerate(things)]
 
 
 READING_SECONDS = 1.5

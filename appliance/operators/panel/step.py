@@ -21,16 +21,16 @@ class PanelStep:
     def turn(self, now: float, wall: float) -> Glass:
         """It is `now` (monotonic) and `wall` (since 1970): what the glass shows then."""
         reading = self._plate.keys(now)
-        changes = self._local.lose() if reading is None else self._local.read(reading, now)
+        edges = self._local.lose() if reading is None else self._local.read(reading, now)
         remote = self._remote.read(self._fingers.down(now, self._machine.busy), now)
         self._fingers.feel(remote, now)
-        changes += remote
-        for key, down in changes:
+        edges += remote
+        for key, down in edges:
             if not down:
                 self._machine.release(key)
         self._machine.stick(self._local.stuck)
         self._machine.tick(now, wall)
-        for key, down in changes:
+        for key, down in edges:
             if down:
                 self._machine.press(key)
         glass = self._machine.glass()

@@ -46,6 +46,12 @@ def disks(screen: Screen, answer: Json) -> None:
             for disk in answer["disks"]
         ],
     )
+    unknown: dict[str, list[str]] = {}
+    for disk in answer["disks"]:
+        if disk["health"] == "unknown" and disk["health_reason"]:
+            unknown.setdefault(disk["health_reason"], []).append(disk["id"])
+    for reason, names in unknown.items():
+        screen.line(f"health unknown: {', '.join(names)} ({reason})")
     for disk in answer["disks"]:
         if disk["health"] == "failing":
             screen.line(f"{disk['id']} is failing: {disk['health_reason']}", "bold red")

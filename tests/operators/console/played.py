@@ -26,7 +26,7 @@ from appliance.operators.answers import (
     WindowAnswer,
 )
 from appliance.operators.console.conversation import Manner, Note
-from appliance.operators.console.machine import Abandon, Console, Request
+from appliance.operators.console.machine import Abandon, Console, Errand
 from appliance.operators.console.session import make_session
 from appliance.operators.control.client import Refused
 from tests.operators.console.line_rig import PASSWORD
@@ -271,7 +271,7 @@ class PlayedConsole:
         )
         self.now = 1000.0
         self.holding = False
-        self.waiting: deque[Request] = deque()
+        self.waiting: deque[Errand] = deque()
         self.abandoned = 0
         self.notes: list[Note] = []
         self.machine.connect(self.now)

@@ -13,7 +13,7 @@ from appliance.loop import Loop
 from appliance.operators.console.attendant import Attendant
 from appliance.operators.console.clerk import Clerk
 from appliance.operators.console.conversation import Json, Note
-from appliance.operators.console.machine import Console, Request
+from appliance.operators.console.machine import Console, Errand
 from appliance.operators.console.pacing import Pacer
 from appliance.operators.control.client import ControlClient, Refused
 from tests.operators.console.played import PlayedConsole, PlayedLockout
@@ -178,23 +178,23 @@ def busy(service: RunningService, heard: Heard) -> Iterator[Clerk]:
     clerk.close()
 
 
-def snapshot(number: int) -> Request:
-    return Request(number, "snapshot", {"volume": "finance", "name": f"s{number}"})
+def snapshot(number: int) -> Errand:
+    return Errand(number, "snapshot", {"volume": "finance", "name": f"s{number}"})
 
 
 def test_the_lock_lasts_from_lock_to_unlock(
     busy: Clerk, heard: Heard, service: RunningService
 ) -> None:
     with ControlClient(service.socket) as other:
-        busy.ask(Request(1, "lock", {}))
+        busy.ask(Errand(1, "lock", {}))
         heard.answer(1)
         busy.ask(snapshot(2))
         assert isinstance(heard.answer(2), dict)
-        busy.ask(Request(3, "snapshot", {"volume": "nothing", "name": "x"}))
+        busy.ask(Errand(3, "snapshot", {"volume": "nothing", "name": "x"}))
         assert isinstance(heard.answer(3), Refused)
         with pytest.raises(Refused, match="root at console ttyT0"):
             other.request("snapshot", {"volume": "finance", "name": "theirs"})
-        busy.ask(Request(4, "unlock", {}))
+        busy.ask(Errand(4, "unlock", {}))
         heard.answer(4)
         other.request("snapshot", {"volume": "finance", "name": "theirs"})
 
@@ -203,9 +203,9 @@ def test_what_is_abandoned_is_not_answered(
     busy: Clerk, heard: Heard, service: RunningService
 ) -> None:
     service.finance.stalled = True
-    busy.ask(Request(1, "lock", {}))
+    busy.ask(Errand(1, "lock", {}))
     heard.answer(1)
-    busy.ask(Request(2, "sync", {"volume": "finance", "wait": True}))
+    busy.ask(Errand(2, "sync", {"volume": "finance", "wait": True}))
     assert heard.progress.wait(10)
     busy.ask(snapshot(3))
     busy.abandon()

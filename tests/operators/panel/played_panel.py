@@ -78,6 +78,16 @@ class PlayedPanel:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    def read(self) -> str:
+        """What stands on the second line until it is all read, and begins anew."""
+        told = [self.lines]
+        while len(told) < 3 or told[-1] != told[0]:
+            self.turn(0.1)
+            if self.lines != told[-1]:
+                told.append(self.lines)
+            assert len(told) < 100
+        return " ".join(second.strip() for _, second in told[:-1])
+
     # What passes.
 
     def turn(self, seconds: float) -> None:
@@ -162,6 +172,18 @@ def heal(service: RunningService) -> None:
     service.appliance.disks = lambda: [  # type: ignore[method-assign]
         replace(disk, health=NOT_ASKED) for disk in disks()
     ]
+
+
+def open_menu(panel: PlayedPanel, *labels: str) -> None:
+    """Go down the menus to where these labels are chosen."""
+    panel.tap(Key.SELECT)
+    for label in labels:
+        for _ in range(20):
+            if panel.lines[1][1:15].strip() == label:
+                break
+            assert "▼" in panel.lines[0], f"no {label}: {panel.lines}"
+            panel.tap(Key.DOWN)
+        panel.tap(Key.SELECT)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import random
 
 from appliance.glass import Key
-from appliance.operators.panel.keypad import STUCK_SECONDS, Change, Keypad
+from appliance.operators.panel.keypad import STUCK_SECONDS, Edge, Keypad
 
 UP: frozenset[Key] = frozenset()
 SELECT = frozenset({Key.SELECT})
@@ -18,8 +18,8 @@ class Reader:
         self.now = 50.0
         self.read(UP, 0.1)
 
-    def read(self, down: frozenset[Key], seconds: float) -> list[Change]:
-        changes: list[Change] = []
+    def read(self, down: frozenset[Key], seconds: float) -> list[Edge]:
+        changes: list[Edge] = []
         end = self.now + seconds
         while self.now < end:
             self.now += POLL
@@ -39,7 +39,7 @@ def test_a_press_is_felt_at_once() -> None:
 
 def test_contacts_bounce() -> None:
     reader, dice = Reader(), random.Random(1)
-    changes: list[Change] = []
+    changes: list[Edge] = []
     for settled in (SELECT, UP) * 20:
         for _ in range(dice.randrange(6)):
             changes += reader.read(dice.choice((SELECT, UP)), POLL)

@@ -1,8 +1,5 @@
 """The panel's screens before a control server with a fake appliance."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from appliance.cdp.interfaces import DiskIdentity
@@ -11,26 +8,10 @@ from appliance.glass import Backlight, Key
 from appliance.operators.answers import ErrorAnswer
 from appliance.operators.control.client import ControlClient
 from appliance.operators.panel.machine import IDLE_SECONDS, PanelMachine
-from tests.operators.panel.played_panel import Json, PlayedPanel, served_panel
+from tests.operators.panel.played_panel import Json, PlayedPanel, open_menu
 from tests.operators.running_service import RunningService
 
 SELECT, RIGHT, DOWN, UP, LEFT = Key
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[PlayedPanel, RunningService]]:
-    with served_panel(tmp_path) as played:
-        yield played
-
-
-@pytest.fixture
-def panel(served: tuple[PlayedPanel, RunningService]) -> PlayedPanel:
-    return served[0]
-
-
-@pytest.fixture
-def service(served: tuple[PlayedPanel, RunningService]) -> RunningService:
-    return served[1]
 
 
 def pages(panel: PlayedPanel, seconds: float = 20.0) -> set[tuple[str, str]]:
@@ -40,18 +21,6 @@ def pages(panel: PlayedPanel, seconds: float = 20.0) -> set[tuple[str, str]]:
         panel.turn(0.5)
         seen.add(panel.lines)
     return seen
-
-
-def open_menu(panel: PlayedPanel, *labels: str) -> None:
-    """Go down the menus to where these labels are chosen."""
-    panel.tap(SELECT)
-    for label in labels:
-        for _ in range(20):
-            if panel.lines[1][1:15].strip() == label:
-                break
-            assert "▼" in panel.lines[0], f"no {label}: {panel.lines}"
-            panel.tap(DOWN)
-        panel.tap(SELECT)
 
 
 # The idle page
@@ -279,6 +248,23 @@ def test_the_entry_under_the_eye_stays_there(panel: PlayedPanel, service: Runnin
     assert panel.lines == ("Disks          ▼", "▶b             ↵")
 
 
+def test_what_comes_first_now_is_not_put_under_the_eye(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    labels = service.appliance.labels
+
+    def add() -> None:
+        known = dict(labels)
+        labels.clear()
+        labels.update({"0": DiskIdentity("0", "/dev/sd0"), **known})
+
+    open_menu(panel, "Disks")
+    assert panel.lines == ("Disks          ▼", "▶a             ↵")
+    service.on_loop(add)
+    panel.turn(1.5)
+    assert panel.lines == ("Disks         ▲▼", "▶a             ↵")
+
+
 def test_a_failing_disk_of_a_volume_is_an_alert(
     panel: PlayedPanel, service: RunningService
 ) -> None:
@@ -295,7 +281,7 @@ def test_a_failing_disk_of_a_volume_is_an_alert(
 
 def test_alerts(panel: PlayedPanel, service: RunningService) -> None:
     open_menu(panel, "Alerts")
-    assert panel.lines[1] == "none: all is wel"
+    assert panel.lines[1] == "none now        "
 
     def tell() -> None:
         service.finance.told = [("EV202", "finance goes on without its secondary")]
@@ -304,14 +290,64 @@ def test_alerts(panel: PlayedPanel, service: RunningService) -> None:
     panel.turn(1.5)
     assert panel.lines[1] == "▶EV202 finance ↵"
     panel.tap(SELECT)
-    read = []
-    for _ in range(100):
-        read.append(panel.lines[1].strip())
-        panel.turn(0.5)
     assert panel.lines[0].startswith("EV202")
-    told = " ".join(dict.fromkeys(read))
+    told = panel.read()
     assert "goes on without" in told
     assert "Hosts are" in told, "what it means follows"
+
+
+def test_alerts_of_one_label_are_all_reached(panel: PlayedPanel, service: RunningService) -> None:
+    alerts = [("EV109", f"disk {disk} is failing") for disk in "pqqr"]
+    service.on_loop(lambda: service.finance.told.extend(alerts))
+    panel.turn(1.5)
+    open_menu(panel, "Alerts")
+    shown, read = [panel.lines[1]], []
+    for _ in alerts:
+        panel.tap(SELECT)
+        read.append(panel.read().partition(" failing")[0])
+        panel.tap(LEFT, DOWN)
+        shown.append(panel.lines[1])
+    labels = ["▶EV109 finance ↵", *(f"▶({number}) EV109 fina↵" for number in (2, 3, 4))]
+    assert shown == [*labels, labels[-1]]
+    assert read == [f"disk {disk} is" for disk in "pqqr"]
+
+
+def test_the_alert_under_the_eye_stays_there(panel: PlayedPanel, service: RunningService) -> None:
+    """And not another one of its label."""
+    alerts = [("EV109", f"disk {disk} is failing") for disk in "pqr"]
+    service.on_loop(lambda: service.finance.told.extend(alerts))
+    panel.turn(1.5)
+    open_menu(panel, "Alerts")
+    panel.tap(DOWN)
+    service.on_loop(lambda: service.finance.told.pop(0))
+    panel.turn(1.5)
+    assert panel.lines == ("Alerts         ▼", "▶EV109 finance ↵")
+    panel.tap(SELECT)
+    assert panel.read().startswith("disk q is failing")
+
+
+def test_pages_behind_equal_ones_are_shown(panel: PlayedPanel, service: RunningService) -> None:
+    alerts = [("EV109", "a failing disk")] * 3 + [("EV202", "no secondary")]
+    service.on_loop(lambda: service.finance.told.extend(alerts))
+    assert {"no secondary    ", "for the menu    "} <= {second for _, second in pages(panel, 40.0)}
+
+
+def test_two_disks_of_one_id(panel: PlayedPanel, service: RunningService) -> None:
+    labels = service.appliance.labels
+    service.on_loop(lambda: labels.update(z=DiskIdentity("a", "/dev/sdz", "SN-z", "Other")))
+    panel.turn(1.5)
+    assert panel.lines == ("a               ", "disk is here    ")
+    open_menu(panel, "Disks")
+    panel.tap(*[DOWN] * 4)
+    assert panel.lines == ("Disks         ▲ ", "▶(2) a         ↵")
+    panel.tap(SELECT, *[DOWN] * 4)
+    assert panel.lines[1] == "Other           "
+    panel.tap(LEFT)
+    service.on_loop(lambda: labels.pop("a"))
+    panel.turn(1.5)
+    assert panel.lines == ("Disks         ▲ ", "▶a             ↵")
+    panel.tap(SELECT, *[DOWN] * 4)
+    assert panel.lines[1] == "Other           "
 
 
 # What changes
@@ -355,6 +391,26 @@ def test_synchronising(panel: PlayedPanel, service: RunningService, label: str, 
     assert "menu" in panel.text
 
 
+def test_a_job_that_others_have_followed_does_not_seem_to_run(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    def stall() -> None:
+        service.finance.stalled = True
+
+    def follow() -> None:
+        assert service.finance.job is not None
+        service.finance.job.cancel()
+        service.finance.start("verify").cancel()
+
+    service.on_loop(stall)
+    open_menu(panel, "Sync", "Resync")
+    panel.tap(SELECT)
+    assert panel.lines[0] == "resync 0%       "
+    service.on_loop(follow)
+    panel.turn(1.1)
+    assert panel.lines == ("resync ended    ", "how: not seen   ")
+
+
 def test_left_changes_nothing(panel: PlayedPanel, service: RunningService) -> None:
     open_menu(panel, "Snapshot")
     panel.tap(LEFT)
@@ -370,12 +426,8 @@ def test_a_refusal_is_told_with_what_to_do(panel: PlayedPanel, service: RunningS
     service.on_loop(stall)
     open_menu(panel, "Sync", "Resync")
     panel.tap(SELECT)
-    read = []
-    for _ in range(60):
-        read.append(panel.lines[1].strip())
-        panel.turn(0.5)
+    told = panel.read()
     assert panel.lines[0].startswith("EB501")
-    told = " ".join(dict.fromkeys(read))
     assert "busy with a" in told
     assert "To do: wait for" in told
     panel.tap(LEFT)
@@ -388,12 +440,8 @@ def test_who_holds_the_lock_is_told_and_nothing_is_planned(
     with ControlClient(service.socket, "console ttyS0") as other:
         other.request("lock", {})
         open_menu(panel, "Restore", "By time", "10 min ago")
-        read = []
-        for _ in range(40):
-            read.append(panel.lines[1].strip())
-            panel.turn(0.5)
+        assert "console ttyS0" in panel.read()
         assert panel.lines[0].startswith("EB604")
-        assert "console ttyS0" in " ".join(dict.fromkeys(read))
         assert panel.requests("restore") == []
         other.request("unlock", {})
     panel.tap(LEFT, SELECT)

@@ -8,24 +8,32 @@ import pytest
 
 from appliance.glass import Key
 from appliance.operators.access.lockout import FREE_TRIES, Lockout
-from tests.operators.panel.played_panel import PlayedPanel, served_panel
-from tests.operators.panel.test_machine import open_menu
+from tests.operators.panel.played_panel import PlayedPanel, open_menu, served_panel
 
 SELECT, RIGHT, DOWN, UP, LEFT = Key
 
 
 @pytest.fixture
-def panel(tmp_path: Path) -> Iterator[PlayedPanel]:
-    with served_panel(tmp_path, tries=Lockout(tmp_path / "lockout"), pin="3091") as (panel, _):
+def lockout(tmp_path: Path) -> Lockout:
+    return Lockout(tmp_path / "lockout")
+
+
+@pytest.fixture
+def panel(tmp_path: Path, lockout: Lockout) -> Iterator[PlayedPanel]:
+    with served_panel(tmp_path, tries=lockout, pin="3091") as (panel, _):
         yield panel
 
 
-def type_pin(panel: PlayedPanel, pin: str) -> None:
+def type_pin(panel: PlayedPanel, pin: str, compared: bool = True) -> None:
+    """And wait until it was `compared`."""
     for place, digit in enumerate(pin):
         if place:
             panel.tap(RIGHT)
         panel.tap(*[UP] * int(digit) if int(digit) < 6 else [DOWN] * (10 - int(digit)))
-    panel.tap(SELECT)
+    panel.machine.press(SELECT)
+    panel.machine.release(SELECT)
+    if compared:
+        panel.turn(0.25)
 
 
 def test_it_is_asked_before_anything_that_changes(panel: PlayedPanel) -> None:
@@ -36,6 +44,44 @@ def test_it_is_asked_before_anything_that_changes(panel: PlayedPanel) -> None:
     assert panel.lines[1] == "↵ start   ◀ back"
     panel.tap(SELECT)
     assert panel.lines[0].startswith("Taken")
+
+
+@pytest.mark.parametrize("leave", ["back", "service"])
+@pytest.mark.parametrize(("pin", "wrong"), [("3091", 0), ("3092", 1)])
+def test_what_comes_of_one_counts_though_nobody_waits_for_it(
+    panel: PlayedPanel, lockout: Lockout, leave: str, pin: str, wrong: int
+) -> None:
+    """And lets nobody in."""
+    open_menu(panel, "Snapshot")
+    type_pin(panel, pin, compared=False)
+    assert lockout.failures == 1
+    if leave == "back":
+        panel.machine.press(LEFT)
+        assert panel.lines[0].startswith("Menu")
+    else:
+        panel.machine.lose_service()
+    panel.turn(1.5)
+    assert lockout.failures == wrong
+    if leave == "service":
+        panel.tap(SELECT, DOWN)
+    panel.tap(SELECT)
+    assert panel.lines == ("PIN: ▲▼ next ▶ ↵", "0               ")
+
+
+def test_the_wait_is_not_over_before_it_is_known_what_came_of_one(
+    panel: PlayedPanel, lockout: Lockout
+) -> None:
+    open_menu(panel, "Snapshot")
+    for _ in range(FREE_TRIES - 1):
+        type_pin(panel, "1")
+    type_pin(panel, "1", compared=False)
+    assert panel.lines == ("PIN             ", "checking...     ")
+    panel.machine.press(LEFT)
+    panel.machine.press(SELECT)
+    assert panel.lines[0] == "Wrong PIN. Wait "
+    panel.turn(0.1)
+    assert panel.lines[0] == "Wrong PIN. Wait "
+    assert lockout.failures == FREE_TRIES
 
 
 def test_reading_needs_none(panel: PlayedPanel) -> None:

@@ -1,8 +1,7 @@
 """Which moment, what the plan says, and the hold that it takes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,28 +13,11 @@ from appliance.errors import PointSuspect
 from appliance.glass import Key
 from appliance.operators.control.client import ControlClient
 from tests.operators.fake_appliance import MINUTE, NOON, FakePlan
-from tests.operators.panel.played_panel import PlayedPanel, served_panel
-from tests.operators.panel.test_machine import open_menu
+from tests.operators.panel.played_panel import PlayedPanel, open_menu
 from tests.operators.running_service import RunningService
 
 SELECT, RIGHT, DOWN, UP, LEFT = Key
 READY = "Hold Select 3s ◀"
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[PlayedPanel, RunningService]]:
-    with served_panel(tmp_path) as played:
-        yield played
-
-
-@pytest.fixture
-def panel(served: tuple[PlayedPanel, RunningService]) -> PlayedPanel:
-    return served[0]
-
-
-@pytest.fixture
-def service(served: tuple[PlayedPanel, RunningService]) -> RunningService:
-    return served[1]
 
 
 def plan(panel: PlayedPanel) -> None:
