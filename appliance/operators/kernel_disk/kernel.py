@@ -15,7 +15,7 @@ from appliance.operators.kernel_disk.attachment import Attachment
 RETRY_MILLISECONDS: Final = 2000
 """What a lost connection had under way is sent on the next one after so long at most.  A slow
 answer is only waited for again."""
-SETTLE_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 5.0
 
 _NETLINK_GENERIC: Final = 16
 _REQUEST_AND_ACK: Final = 0x1 | 0x4
@@ -63,7 +63,7 @@ class KernelDisk:
         self._patience = int(patience)
         self._index = int(name.removeprefix("nbd"))
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC)
-        self._netlink.settimeout(SETTLE_SECONDS)
+        self._netlink.settimeout(ANSWER_SECONDS)
         self._sequence = 0
         try:
             self._netlink.bind((0, 0))
