@@ -105,6 +105,13 @@ class Box:
         self.line.write(b"\n")
         self._target.activate(self._shell)
 
+    def await_restart(self, timeout: float = 900) -> None:
+        """Until it has started anew by itself, and there is a shell again."""
+        self._leave_shell()
+        self.line.forget()
+        self.line.expect(r" login: ", timeout=timeout)
+        self.await_shell()
+
     def _leave_shell(self) -> None:
         self._target.deactivate(self._shell)
 

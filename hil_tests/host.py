@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -44,9 +45,13 @@ class Attachment:
         self._cookie = 0
         try:
             self._socket = socket.create_connection(address, ANSWER_SECONDS)
-            self._stream = self._socket.makefile("rwb")
+        except OSError as error:
+            raise Unreachable(f"{export} at {address[0]}: {error}") from error
+        self._stream = self._socket.makefile("rwb")
+        try:
             self._negotiate(context)
         except (OSError, Lost) as error:
+            self._hang_up()
             raise Unreachable(f"{export} at {address[0]}: {error}") from error
 
     def __enter__(self) -> Self:
@@ -67,14 +72,17 @@ class Attachment:
         except Lost:
             pass
         finally:
-            self._socket.close()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.close()
+        self._socket.close()
 
     def sever(self) -> None:
         """From another thread: whoever waits for an answer gets Lost."""
-        try:
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
 
     # One request after the other.  All raise Lost and Failed.
 
@@ -122,6 +130,7 @@ class Attachment:
         self._take(wire.GREETING.size)
         self._put(wire.CLIENT_FLAGS.pack(wire.FIXED_NEWSTYLE | wire.NO_ZEROES))
         self._option(wire.OPTION_STARTTLS)
+        self._stream.close()
         self._socket = context.wrap_socket(self._socket, server_hostname=BOX_NAME)
         self._stream = self._socket.makefile("rwb")
         name = self.export.encode()
@@ -229,6 +238,7 @@ class Load:
         """The box is gone, and with it all that is not answered yet."""
         self.attachment.sever()
         self._thread.join(ANSWER_SECONDS)
+        self.attachment.close()
         return self.oracle
 
     def _run(self) -> None:

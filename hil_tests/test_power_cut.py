@@ -12,7 +12,7 @@ from hil_tests.host import Host
 
 
 @pytest.mark.lg_feature("fresh-box")
-@pytest.mark.parametrize("cut", range(6))
+@pytest.mark.parametrize("cut", [pytest.param(0, marks=pytest.mark.smoke), *range(1, 6)])
 def test_while_protected(box: Box, host: Host, seed: int, cut: int) -> None:
     pair = box.pair()
     box.protect("finance", pair)

@@ -7,11 +7,12 @@ from hil_tests.host import Host
 from hil_tests.oracle import BLOCK, content
 
 
+@pytest.mark.smoke
 def test_a_volume_is_protected_from_the_console(box: Box, host: Host) -> None:
     pair = box.pair()
     box.console.log_in()
     primary, secondary = box.disk(pair.primary), box.disk(pair.secondary)
-    box.console.say(f"protect finance --primary {primary} --secondary {secondary}", confirm=True)
+    box.console.say(f"protect finance --primary {primary} --secondary {secondary}")
     box.await_state("finance", "protected")
     with host.attach("finance") as finance:
         finance.write(0, content(7))

@@ -11,7 +11,7 @@ from typing import Final
 from hil_tests.rig import system_disk
 from hil_tests.rig.machine import BOARD_VERSION, LINES, Machine, SavedState
 from hil_tests.rig.media import Bus, Disk
-from hil_tests.rig.settings import PROMPT
+from hil_tests.rig.settings import PROMPT, WARM_UP
 
 READY_SECONDS: Final = 900
 """A boot under TCG on a machine that has other work too."""
@@ -73,7 +73,8 @@ def _await_ready(box: Machine, transcripts: Path) -> None:
     system.wait(PROMPT, ends)
     # The question is asked in two halves, so that its echo is no answer.
     system.say(
-        "systemctl is-system-running --wait; cdpctl status >/dev/null && echo the box is' 'up"
+        "systemctl is-system-running --wait; cdpctl status >/dev/null &&"
+        f" {{ {WARM_UP}; }} && echo the box is' 'up"
     )
     system.wait("the box is up", ends)
     system.wait(PROMPT, ends)
