@@ -47,6 +47,9 @@ class VirtualBoard(Resource):
     """For all that the rig keeps: certificates, a saved state, disks."""
     memory: int = attr.ib(default=1024)
     """MiB."""
+    cpus: int = attr.ib(default=2)
+    """One is the better choice on a machine that has much other work: a guest that waits for its
+    second processor for too long takes that for a fault."""
 
 
 @target_factory.reg_driver
@@ -83,7 +86,9 @@ class VirtualBox(
             port = probe.getsockname()[1]
         run.mkdir(parents=True)
         self._use(self._state().system)
-        self.machine = Machine(run / "machine", self._system, port, self.board.memory)
+        self.machine = Machine(
+            run / "machine", self._system, port, self.board.memory, self.board.cpus
+        )
 
     def on_deactivate(self) -> None:
         self.machine.close()
@@ -91,7 +96,11 @@ class VirtualBox(
 
     def _state(self) -> SavedState:
         return first_boot.saved_state(
-            self._image, dict(self._settings), self._directory / "state", self.board.memory
+            self._image,
+            dict(self._settings),
+            self._directory / "state",
+            self.board.memory,
+            self.board.cpus,
         )
 
     def _use(self, base: Path) -> None:

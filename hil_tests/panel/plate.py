@@ -10,16 +10,13 @@ from collections.abc import Callable
 from errno import ENXIO
 from math import inf
 from time import monotonic
-from typing import Final
 
 from smbus2 import i2c_msg
 
 from appliance.boards import Board
 from appliance.glass import Glass, Key
+from appliance.operators.panel.keypad import WATCH_SECONDS
 from appliance.simulated.front_panel import SimulatedPanel
-
-PAUSE_SECONDS: Final = 0.3
-"""Between two readings; `operators/panel/keypad` bears half a second, by another clock."""
 
 
 class Plate:
@@ -48,7 +45,7 @@ class Plate:
         message = i2c_msg.read(address, length)
         self._pass(message)
         now = self._clock()
-        if now - self.read_at > PAUSE_SECONDS:
+        if now - self.read_at > WATCH_SECONDS:
             self.watched_since, self.watched_until, self.slowest = now, self.read_at, 0.0
         else:
             self.slowest = max(self.slowest, now - self.read_at)

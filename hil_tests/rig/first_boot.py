@@ -22,13 +22,13 @@ class NeverReady(Exception):
 
 
 def saved_state(
-    image: Path, settings: dict[str, bytes], directory: Path, memory: int
+    image: Path, settings: dict[str, bytes], directory: Path, memory: int, cpus: int
 ) -> SavedState:
-    """The one in `directory`, or a new one, of a machine with so many MiB.
+    """The one in `directory`, or a new one, of a machine with so many MiB and processors.
 
     Raises NeverReady.
     """
-    facts = [f"board={BOARD_VERSION}", f"memory={memory}"]
+    facts = [f"board={BOARD_VERSION}", f"memory={memory}", f"cpus={cpus}"]
     state = SavedState(directory / system_disk.fingerprint(image, settings, *facts))
     if state.directory.exists():
         return state
@@ -47,7 +47,7 @@ def saved_state(
         bus=Bus.SYSTEM,
         base=making / "seeded.raw",
     )
-    box = Machine(making / "machine", disk, host_port=0, memory=memory)
+    box = Machine(making / "machine", disk, host_port=0, memory=memory, cpus=cpus)
     try:
         box.power_on()
         _await_ready(box, directory)

@@ -68,6 +68,7 @@ class Machine:
     """On loopback; leads to the box's NBD port."""
     memory: int = 1024
     """MiB."""
+    cpus: int = 2
     clock: str = "base=utc,clock=host"
     """QEMU's `-rtc`: `base=1970-01-01` is a box whose clock battery is empty."""
     bays: dict[int, Disk] = field(default_factory=dict)
@@ -274,7 +275,7 @@ class Machine:
         monitor, *lines = descriptors
         command = ["qemu-system-x86_64", "-name", "ebbtide", "-nodefaults", "-no-user-config"]
         command += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
-        command += ["-smp", str(os.cpu_count() or 1), "-m", str(self.memory), "-display", "none"]
+        command += ["-smp", str(self.cpus), "-m", str(self.memory), "-display", "none"]
         command += ["-S", "-rtc", self.clock, "-action", "watchdog=reset"]
         pflash = "if=pflash,format=raw,"
         command += ["-drive", f"{pflash}readonly=on,file={FIRMWARE / 'OVMF_CODE_4M.fd'}"]
