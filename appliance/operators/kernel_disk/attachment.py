@@ -55,7 +55,7 @@ def attach(path: Path, volume: str) -> Attachment:
         server, _, _ = _CREDENTIALS.unpack(credentials)
         size, flags, block = _shake_hands(connection, volume)
         connection.settimeout(None)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, struct.error) as error:
         connection.close()
         raise NotAdmitted(str(error), server) from error
     except BaseException:
