@@ -67,6 +67,30 @@ class LinkProtocol(abc.ABC):
         """It does again."""
 
 
+class FarMachineProtocol(abc.ABC):
+    """Feature `far-machine`: a second Linux on a network that it shares with the box alone, with
+    nvme-cli, fio, the programs of firmware_config/programs on its path, and a disk to spare."""
+
+    address: str
+    """Its own, as the box reaches it."""
+    box_address: str
+    """The box's, as it reaches the box."""
+    disk: str
+    """The node of its disk, whose data is destroyed."""
+
+    @abc.abstractmethod
+    def shell(self, command: str, timeout: float = 60) -> str:
+        """What it printed, as root; raises labgrid's ExecutionError if that failed."""
+
+    @abc.abstractmethod
+    def cut(self) -> None:
+        """The cable between the two lets nothing through."""
+
+    @abc.abstractmethod
+    def heal(self) -> None:
+        """It does again."""
+
+
 class FreshBoxProtocol(abc.ABC):
     """Feature `fresh-box`: another box of the same make, at hand at once."""
 
