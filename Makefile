@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 SECONDS ?= 600
 
-.PHONY: demo test bench soak fuzz lint golden catalog pictures image
+.PHONY: demo test bench soak fuzz lint golden catalog pictures image hil
 
 # The main job on real disks, as a person sees it.
 demo:
@@ -51,3 +51,13 @@ catalog:
 # The firmware image, and the bundle that updates to it, in build/image; docs/firmware.md.
 image:
 	sh firmware_config/image/build.sh
+
+# The tests of the whole machine: on the virtual rig, which needs the image, or on RIG=bench.yaml.
+# TESTS="-k power_cut" chooses; docs/rig.md.
+RIG ?= hil_tests/rigs/virtual.yaml
+TESTS ?=
+hil:
+ifeq ($(RIG),hil_tests/rigs/virtual.yaml)
+	@ls build/image/ebbtide-*-qemu-q35.img >/dev/null 2>&1 || $(MAKE) --no-print-directory image
+endif
+	.venv-hil/bin/python -m pytest -c hil_tests/pytest.ini --rootdir . --lg-env $(RIG) $(TESTS) hil_tests

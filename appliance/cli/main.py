@@ -20,7 +20,7 @@ from appliance.cli.progress import JobProgress
 from appliance.cli.tables import errors, output
 from appliance.errors import EbbtideError
 from appliance.operators.answers import SCHEMA, ErrorAnswer
-from appliance.operators.commands import add_verbs
+from appliance.operators.commands import add_verbs, more_option
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.explanations import explain
 from appliance.operators.parameters import Value
@@ -93,19 +93,12 @@ def _print_json(answer: dict[str, Any]) -> None:
     click.echo(msgspec.json.encode({"schema": SCHEMA} | answer).decode())
 
 
-def _choose_json(context: click.Context, _: click.Parameter, chosen: bool) -> None:
-    if chosen:
-        context.ensure_object(Options).json = True
+def _choose_json(context: click.Context) -> None:
+    context.ensure_object(Options).json = True
 
 
 def _json_option() -> click.Option:
-    return click.Option(
-        ["--json"],
-        is_flag=True,
-        expose_value=False,
-        callback=_choose_json,
-        help="Answer with JSON.",
-    )
+    return more_option("json", "Answer with JSON.", _choose_json)
 
 
 def _choose_socket(context: click.Context, _: click.Parameter, path: str) -> None:

@@ -17,6 +17,18 @@ Run = Callable[[Verb, dict[str, Value]], int]
 """Does a verb with checked arguments; gives the exit code."""
 
 
+def more_option(name: str, help_text: str, choose: Callable[[click.Context], None]) -> click.Option:
+    """A switch of the face's own: `choose` is called where it is said, and no verb hears of it."""
+
+    def said(context: click.Context, _: click.Parameter, chosen: bool) -> None:
+        if chosen:
+            choose(context)
+
+    return click.Option(
+        [f"--{name}"], is_flag=True, expose_value=False, callback=said, help=help_text
+    )
+
+
 class VerbCommand(click.Command):
     """A verb.  Of what looks like an option and is none, it takes a time ago as an argument."""
 
@@ -33,10 +45,10 @@ class VerbCommand(click.Command):
 
 
 def add_verbs(
-    group: click.Group, verbs: Iterable[Verb], run: Run, more_option: Callable[[], click.Option]
+    group: click.Group, verbs: Iterable[Verb], run: Run, more: Callable[[], click.Option]
 ) -> None:
     """Give `group` a command for each verb; those of two words stand in groups of their own.
-    `more_option` makes the option that every command has besides its own."""
+    `more` makes the option that every command has besides its own."""
     for verb in verbs:
         if verb.hidden:
             continue
@@ -48,10 +60,10 @@ def add_verbs(
                 known = click.Group(first, help=_group_help(first))
                 group.add_command(known)
             parent = known
-        parent.add_command(_command(verb, second or first, run, more_option()))
+        parent.add_command(_command(verb, second or first, run, more()))
 
 
-def _command(verb: Verb, name: str, run: Run, more_option: click.Option) -> click.Command:
+def _command(verb: Verb, name: str, run: Run, more: click.Option) -> click.Command:
     def callback(**given: Any) -> None:
         context = click.get_current_context()
         arguments = {
@@ -66,7 +78,7 @@ def _command(verb: Verb, name: str, run: Run, more_option: click.Option) -> clic
     return VerbCommand(
         name,
         callback=callback,
-        params=[*map(_parameter, verb.parameters), more_option],
+        params=[*map(_parameter, verb.parameters), more],
         help=_help(verb),
         short_help=verb.sentence,
         context_settings={"ignore_unknown_options": True},

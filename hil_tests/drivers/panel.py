@@ -18,20 +18,26 @@ from hil_tests.panel.panel import Panel
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualPanel(Driver, PanelProtocol, PanelFaultProtocol):  # type: ignore[misc]
+class VirtualPanel(Driver, PanelProtocol, PanelFaultProtocol):
     """Wired as the file of `board` says; unplugged until a test plugs it in."""
 
     bindings: ClassVar = {"box": VirtualBox}
     board: str = attr.ib(validator=attr.validators.instance_of(str))
 
     def on_activate(self) -> None:
-        self._panel = Panel(self.box.machine.panel_socket, read_board(self.board))
+        self._panel = self._new()
 
     def on_deactivate(self) -> None:
         self._panel.pull()
 
+    def _new(self) -> Panel:
+        return Panel(self.box.machine.panel_socket, read_board(self.board))
+
     @step()
     def plug(self) -> None:
+        """One as new: what has stuck to the last one is gone with it."""
+        self._panel.pull()
+        self._panel = self._new()
         self._panel.plug()
 
     @step()

@@ -102,7 +102,8 @@ class PanelProtocol(abc.ABC):
 
     @abc.abstractmethod
     def plug(self) -> None:
-        """In it goes; it shows nothing before the box has seen it."""
+        """In it goes; it shows nothing before the box has seen it.  A box whose power was cut
+        has lost it, on a virtual rig."""
 
     @abc.abstractmethod
     def pull(self) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attr
 from labgrid import target_factory
@@ -15,13 +15,13 @@ from pexpect import TIMEOUT
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class RecordedLine(ConsoleExpectMixin, Driver, ConsoleProtocol):  # type: ignore[misc]
+class RecordedLine(ConsoleExpectMixin, Driver, ConsoleProtocol):
     """Over any labgrid console, whose bytes it takes as they come.
 
     `directory` gets a file named for this driver, from the rig's settings file.
     """
 
-    bindings = {"port": ConsoleProtocol}
+    bindings: ClassVar = {"port": ConsoleProtocol}
     directory: str = attr.ib(default="../../build/hil/lines")
     txdelay: float = attr.ib(default=0.0)
     txchunk: int = attr.ib(default=1)
@@ -73,7 +73,12 @@ class RecordedLine(ConsoleExpectMixin, Driver, ConsoleProtocol):  # type: ignore
                     self.length += len(data)
                     self._news.notify_all()
 
-    def _read(self, size: int = 1, timeout: float = 0, max_size: int | None = None) -> bytes:
+    def _read(
+        self,
+        size: int = 1,  # noqa: ARG002 -- part of what labgrid calls
+        timeout: float = 0,
+        max_size: int | None = None,
+    ) -> bytes:
         ends = time.monotonic() + timeout
         with self._news:
             while not self._unread:

@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 import attr
 from labgrid import target_factory
@@ -30,14 +31,14 @@ from hil_tests.drivers.protocols import (
 from hil_tests.rig import first_boot
 from hil_tests.rig.authority import Authority
 from hil_tests.rig.disk_faults import DiskFaults
-from hil_tests.rig.machine import SCSI_BAYS, Machine, NotRunning
+from hil_tests.rig.machine import LINES, SCSI_BAYS, Machine, NotRunning, SavedState
 from hil_tests.rig.media import MIB, Bus, Disk
 from hil_tests.rig.settings import settings
 
 
 @target_factory.reg_resource
 @attr.s(eq=False)
-class VirtualBoard(Resource):  # type: ignore[misc]
+class VirtualBoard(Resource):
     """What is played.  Paths count from the rig's settings file."""
 
     image: str = attr.ib()
@@ -46,11 +47,14 @@ class VirtualBoard(Resource):  # type: ignore[misc]
     """For all that the rig keeps: certificates, a saved state, disks."""
     memory: int = attr.ib(default=1024)
     """MiB."""
+    cpus: int = attr.ib(default=2)
+    """One is the better choice on a machine that has much other work: a guest that waits for its
+    second processor for too long takes that for a fault."""
 
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualBox(  # type: ignore[misc]
+class VirtualBox(
     Driver, PowerProtocol, FreshBoxProtocol, BatteryProtocol, LinkProtocol, HostPathProtocol
 ):
     """The box.
@@ -60,7 +64,7 @@ class VirtualBox(  # type: ignore[misc]
     after a power cut it boots, which takes minutes under TCG.
     """
 
-    bindings = {"board": VirtualBoard}
+    bindings: ClassVar = {"board": VirtualBoard}
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -75,7 +79,6 @@ class VirtualBox(  # type: ignore[misc]
         self.machine: Machine
 
     def on_activate(self) -> None:
-        self._facts = {"memory": self.board.memory}
         self._settings = settings(Authority(self._directory / "certificates"))
         run = self._directory / "run"
         shutil.rmtree(run, ignore_errors=True)
@@ -83,15 +86,21 @@ class VirtualBox(  # type: ignore[misc]
             port = probe.getsockname()[1]
         run.mkdir(parents=True)
         self._use(self._state().system)
-        self.machine = Machine(run / "machine", self._system, port, **self._facts)
+        self.machine = Machine(
+            run / "machine", self._system, port, self.board.memory, self.board.cpus
+        )
 
     def on_deactivate(self) -> None:
         self.machine.close()
         shutil.rmtree(self._directory / "run", ignore_errors=True)
 
-    def _state(self) -> first_boot.SavedState:
+    def _state(self) -> SavedState:
         return first_boot.saved_state(
-            self._image, dict(self._settings), self._directory / "state", self._facts
+            self._image,
+            dict(self._settings),
+            self._directory / "state",
+            self.board.memory,
+            self.board.cpus,
         )
 
     def _use(self, base: Path) -> None:
@@ -148,22 +157,27 @@ class VirtualBox(  # type: ignore[misc]
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualLine(ConsoleExpectMixin, Driver, ConsoleProtocol):  # type: ignore[misc]
+class VirtualLine(ConsoleExpectMixin, Driver, ConsoleProtocol):
     """One of the box's serial lines, there while its power is."""
 
-    bindings = {"box": VirtualBox}
-    line: str = attr.ib(validator=attr.validators.in_(["system", "product"]))
+    bindings: ClassVar = {"box": VirtualBox}
+    line: str = attr.ib(validator=attr.validators.in_(LINES))
     txdelay: float = attr.ib(default=0.0)
     txchunk: int = attr.ib(default=1)
 
-    def _read(self, size: int = 1, timeout: float = 0, max_size: int | None = None) -> bytes:
+    def _read(
+        self,
+        size: int = 1,  # noqa: ARG002 -- part of what labgrid calls
+        timeout: float = 0,
+        max_size: int | None = None,
+    ) -> bytes:
         end = self.box.machine.lines.get(self.line)
         if end is None or end.fileno() < 0:
             time.sleep(min(timeout, 0.02))
             raise TIMEOUT("the box is off")
         if not select.select([end], [], [], timeout)[0]:
             raise TIMEOUT(f"nothing for {timeout:.2f} s")
-        data = end.recv(max_size or 4096)
+        data: bytes = end.recv(max_size or 4096)
         if not data:
             end.close()
             raise TIMEOUT("the box went off")
@@ -179,10 +193,10 @@ class VirtualLine(ConsoleExpectMixin, Driver, ConsoleProtocol):  # type: ignore[
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):  # type: ignore[misc]
+class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):
     """A bay of the box: SCSI by their numbers, NVMe by theirs."""
 
-    bindings = {"box": VirtualBox}
+    bindings: ClassVar = {"box": VirtualBox}
     number: int = attr.ib()
     serial: str = attr.ib()
     bus: str = attr.ib(default="scsi", validator=attr.validators.in_(["scsi", "nvme"]))
@@ -218,9 +232,7 @@ class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):  # type: ignore[misc]
         return self._faults
 
     @step(args=["what", "how", "first", "count"])
-    def fail(
-        self, what: str, how: str = "error", first: int | None = None, count: int = 1
-    ) -> None:
+    def fail(self, what: str, how: str = "error", first: int | None = None, count: int = 1) -> None:
         self.faults.fail(what, how, first, count)
 
     @step()

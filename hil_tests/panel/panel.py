@@ -21,6 +21,8 @@ PATIENCE_SECONDS: Final = 30.0
 """Within which a machine that has the panel looks at its keys."""
 TRANSACTION_SECONDS: Final = 2.0
 """Within which what has begun on the bus goes on: the driver waits so long for a message."""
+SETTLED_SECONDS: Final = 0.02
+"""A key that was down for less cannot have counted: contacts bounce."""
 A_LOOK: Final = "look at the keys"
 RECEIVED_MAXIMUM: Final = 65536
 NOT_PLUGGED: Final = "it is not plugged in"
@@ -118,19 +120,18 @@ class Panel:
     # The keys.
 
     def press(self, key: Key) -> None:
-        """A finger goes down on it and up again, as long as the machine needs to see it."""
-        self.hold(key, TAP_SECONDS)
+        """A finger goes down on it and up again; and once more if the machine, which had other
+        things to do, cannot have seen it."""
+        ends = monotonic() + PATIENCE_SECONDS
+        while not self._push(key, TAP_SECONDS, SETTLED_SECONDS):
+            if monotonic() > ends:
+                raise PanelTrouble(f"no {A_LOOK}: only now and then")
 
     def hold(self, key: Key, seconds: float) -> None:
-        """So long at least."""
-        self._rest(TAP_SECONDS)  # a key that was never seen up is not believed to be down
-        with self._changed:
-            self._plate.press(key)
-        try:
-            self._rest(seconds)
-        finally:
-            with self._changed:
-                self._plate.release(key)
+        """So long at least.  Raises PanelTrouble if the machine does not watch all the while:
+        then it takes the key for let go."""
+        if not self._push(key, seconds, seconds):
+            raise PanelTrouble(f"no {A_LOOK} for a while, with {key.value} held")
 
     def stick(self, key: Key) -> None:
         """It goes down for good."""
@@ -158,16 +159,29 @@ class Panel:
 
     # ---
 
-    def _rest(self, seconds: float) -> None:
-        """Until the machine has looked at the keys twice, so far apart."""
-        since = monotonic()
-        first = self._wait(lambda: self._read_after(since), PATIENCE_SECONDS, A_LOOK)
-        end = first + seconds
-        self._wait(lambda: self._read_after(end), seconds + PATIENCE_SECONDS, A_LOOK)
+    def _push(self, key: Key, seconds: float, needed: float) -> bool:
+        """Hold it so long; whether the machine watched it for as long as is needed, and before."""
+        plate, start = self._plate, monotonic()
 
-    def _read_after(self, moment: float) -> float | None:
-        read_at = self._plate.read_at
-        return read_at if read_at is not None and read_at > moment else None
+        def watched(since: float, seconds: float) -> bool:
+            # What was read is looked at some time before the next reading.
+            return plate.read_at - max(since, plate.watched_since) >= seconds + plate.slowest
+
+        # A key that was never seen up is not believed to be down.
+        self._look(lambda: watched(start, TAP_SECONDS))
+        with self._changed:
+            since, down = plate.watched_since, monotonic()
+            plate.press(key)
+        try:
+            self._look(lambda: watched(down, seconds) or plate.watched_since > since, seconds)
+        finally:
+            with self._changed:
+                plate.release(key)
+        return plate.watched_since == since or plate.watched_until - down >= needed
+
+    def _look(self, seen: Callable[[], bool], seconds: float = 0.0) -> None:
+        """Until the machine has read the keys so that this is true."""
+        self._wait(lambda: seen() or None, seconds + PATIENCE_SECONDS, A_LOOK)
 
     def _wait(self, look: Callable[[], Found | None], timeout: float, what: str) -> Found:
         end = monotonic() + timeout

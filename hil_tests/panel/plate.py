@@ -8,12 +8,14 @@ guest is fast, and a wait that is there never seems too short.
 
 from collections.abc import Callable
 from errno import ENXIO
+from math import inf
 from time import monotonic
 
 from smbus2 import i2c_msg
 
 from appliance.boards import Board
 from appliance.glass import Glass, Key
+from appliance.operators.panel.keypad import WATCH_SECONDS
 from appliance.simulated.front_panel import SimulatedPanel
 
 
@@ -28,8 +30,11 @@ class Plate:
         self._part.unplug()
         self.is_silent = False
         """Nobody acknowledges, as behind a broken wire; the display stands as it is."""
-        self.read_at: float | None = None
-        """When its pins were last read: a person's finger must last until then."""
+        self.read_at = self.watched_since = self.watched_until = -inf
+        """When its pins were last read; since when they are read without a pause, and when the
+        last one began.  What happens to a key in a pause is not believed."""
+        self.slowest = 0.0
+        """Seconds from reading to reading, at the worst, since `watched_since`."""
 
     # What comes over the wires.
 
@@ -39,7 +44,12 @@ class Plate:
     def read(self, address: int, length: int) -> bytes:
         message = i2c_msg.read(address, length)
         self._pass(message)
-        self.read_at = self._clock()
+        now = self._clock()
+        if now - self.read_at > WATCH_SECONDS:
+            self.watched_since, self.watched_until, self.slowest = now, self.read_at, 0.0
+        else:
+            self.slowest = max(self.slowest, now - self.read_at)
+        self.read_at = now
         return bytes(message)
 
     def _pass(self, message: i2c_msg) -> None:

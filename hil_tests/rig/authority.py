@@ -3,14 +3,11 @@
 They are made once for a rig and kept, since a saved state knows them.
 """
 
-import ssl
 from pathlib import Path
-from typing import Final
 
 import trustme
 
-BOX_NAME: Final = "box.ebbtide.test"
-"""What the box's certificate says that it is."""
+from hil_tests.host import BOX_NAME
 
 
 class Authority:
@@ -43,9 +40,3 @@ class Authority:
             (self._directory / "box.pem").read_bytes(),
             (self._directory / "box.key").read_bytes(),
         )
-
-    def host(self) -> ssl.SSLContext:
-        """For a host that the box lets in, and that trusts no other box."""
-        context = ssl.create_default_context(cafile=str(self._directory / "ca.pem"))
-        context.load_cert_chain(self._directory / "host.pem", self._directory / "host.key")
-        return context

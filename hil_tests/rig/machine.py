@@ -25,11 +25,13 @@ from hil_tests.rig.media import Bus, Disk
 from hil_tests.rig.monitor import Monitor
 from hil_tests.rig.power_cut import Cut, Manner
 
-LINES: Final = ("system", "product")
-"""The serial lines, ttyS0 on."""
+LINES: Final = ("system", "product", "journal")
+"""The serial lines, ttyS0 on.  Only a rig's box has the third, which gets all that it logs."""
 SCSI_BAYS: Final = 8
 NVME_BAYS: Final = 4
 NBD_PORT: Final = 10809
+BOARD_VERSION: Final = 1
+"""A saved state fits the very board that saved it: count this on with any change of the board."""
 FIRMWARE: Final = Path("/usr/share/OVMF")
 
 
@@ -66,6 +68,7 @@ class Machine:
     """On loopback; leads to the box's NBD port."""
     memory: int = 1024
     """MiB."""
+    cpus: int = 2
     clock: str = "base=utc,clock=host"
     """QEMU's `-rtc`: `base=1970-01-01` is a box whose clock battery is empty."""
     bays: dict[int, Disk] = field(default_factory=dict)
@@ -257,8 +260,10 @@ class Machine:
             self._monitor = None
 
     def close(self) -> None:
-        """End it, if it runs, and leave its directory."""
+        """End it, if it runs, and hear no more of its lines."""
         self._end()
+        for line in self.lines.values():
+            line.close()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _said(self) -> str:
@@ -270,15 +275,16 @@ class Machine:
         monitor, *lines = descriptors
         command = ["qemu-system-x86_64", "-name", "ebbtide", "-nodefaults", "-no-user-config"]
         command += ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]
-        command += ["-smp", str(os.cpu_count() or 1), "-m", str(self.memory), "-display", "none"]
+        command += ["-smp", str(self.cpus), "-m", str(self.memory), "-display", "none"]
         command += ["-S", "-rtc", self.clock, "-action", "watchdog=reset"]
         pflash = "if=pflash,format=raw,"
         command += ["-drive", f"{pflash}readonly=on,file={FIRMWARE / 'OVMF_CODE_4M.fd'}"]
         command += ["-drive", f"{pflash}file={self.directory / 'variables'}"]
         command += ["-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "monitor,mode=control"]
-        for name, descriptor in zip(LINES, lines, strict=True):
+        # Interrupt lines are not shared on ISA, and the third port's is the first's by custom.
+        for name, descriptor, irq in zip(LINES, lines, (4, 3, 5), strict=True):
             command += ["-chardev", f"socket,id={name},fd={descriptor}"]
-            command += ["-device", f"isa-serial,chardev={name}"]
+            command += ["-device", f"isa-serial,chardev={name},irq={irq}"]
         devices = [
             f"virtio-blk-pci,addr=3,drive={self.system.name},bootindex=0,serial=SYSTEM",
             "virtio-net-pci,addr=4,netdev=host,romfile=,mac=52:54:00:eb:b7:1d",

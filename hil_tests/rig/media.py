@@ -66,11 +66,10 @@ class Disk:
         if self.base is None and not self.medium.exists():
             with self.medium.open("wb") as stream:
                 stream.truncate(self.size)
-        below = self.medium if self.medium.exists() or self.base is None else self.base
+        below = self.medium if self.medium.exists() or self.base is None else self.base.resolve()
         self.log.write_bytes(b"")
         subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
-            + ["-b", str(below.resolve()), str(self.layer)],
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", below, self.layer],
             check=True,
             stdin=subprocess.DEVNULL,
         )

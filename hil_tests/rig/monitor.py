@@ -1,6 +1,5 @@
 """QEMU's monitor: commands answered, events waited for.  Times in seconds."""
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -46,7 +45,7 @@ class Monitor:
             left = ends - time.monotonic()
             try:
                 pulled = self._qmp.pull_event(wait=max(left, 0.001))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise EventMissing(f"{name} in {timeout} s; seen: {self._seen}") from None
             if pulled is not None:
                 self._seen.append(pulled)
@@ -60,5 +59,5 @@ class Monitor:
         """Never fails: the machine may be gone."""
         try:
             self._qmp.close()
-        except (QMPError, OSError, EOFError, asyncio.TimeoutError):
+        except (TimeoutError, QMPError, OSError, EOFError):
             return

@@ -91,7 +91,8 @@ def _torn(piece: Piece, sector: int, random: Random) -> list[Piece]:
 
 def any_manner(random: Random) -> Manner:
     """Mostly the manner that finds the most."""
-    return random.choices([*Manner], [1, 2, 5])[0]
+    (manner,) = random.choices(list[Manner](Manner), [1, 2, 5])
+    return manner
 
 
 def write(disk: Path, pieces: Iterable[Piece]) -> None:

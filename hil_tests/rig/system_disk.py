@@ -66,6 +66,7 @@ def make(image: Path, settings: Mapping[str, bytes], target: Path) -> None:
             path = Path(directory, "etc", "upper", name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+            path.chmod(0o755 if content.startswith(b"#!") else 0o644)
         command = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", STATE_LABEL, "-d", directory]
         command += ["-E", f"offset={place.start},root_owner=0:0"]
         command += [str(making), f"{place.size >> 10}k"]

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from pytest_mock import MockerFixture
 
+from appliance.cdp import restore
+from appliance.cdp.interfaces import BLOCK
+from tests.behaviours.half_restored import Interrupted
 from tests.service.blank_pair import Pair, blank_pair
 from tests.service.media import Media, PlayedDisk
 from tests.service.service_process import MIB, Service, service_in
@@ -22,6 +26,17 @@ def pair(running: Service) -> Iterator[Pair]:
     """Blank disks of it."""
     with blank_pair(running) as pair:
         yield pair
+
+
+@pytest.fixture
+def in_small_steps(mocker: MockerFixture) -> None:
+    """A restore goes two blocks at a time."""
+    mocker.patch.object(restore, "STEP", 2 * BLOCK)
+
+
+@pytest.fixture
+def half(in_small_steps: None) -> Interrupted:
+    return Interrupted()
 
 
 @pytest.fixture

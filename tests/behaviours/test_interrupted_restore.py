@@ -1,6 +1,5 @@
 """A restore that loses its secondary, or its service, half-way: nobody is served half of it."""
 
-from contextlib import suppress
 from errno import EIO
 
 import pytest
@@ -9,68 +8,14 @@ from pytest_mock import MockerFixture
 from appliance import events
 from appliance.cdp import restore
 from appliance.cdp.interfaces import BLOCK, WRITE
-from appliance.cdp.jobs import Job
 from appliance.cdp.tasks import Task
-from appliance.errors import EbbtideError, NoRoom, VolumeNotReady
+from appliance.errors import NoRoom, VolumeNotReady
 from appliance.service.exports import VolumeExports
+from tests.behaviours.half_restored import Interrupted
 from tests.cdp.simulated_pair import SimulatedPair
 from tests.cdp.test_restore import start_restore
 
-BLOCKS = 20
-
-
-@pytest.fixture(autouse=True)
-def in_small_steps(mocker: MockerFixture) -> None:
-    mocker.patch.object(restore, "STEP", 2 * BLOCK)
-
-
-class Interrupted:
-    """A restore of `wanted` of which some blocks are written."""
-
-    def __init__(self) -> None:
-        self.pair = pair = SimulatedPair(5, secondary_size=2 << 20)
-        pair.start()
-        for block in range(BLOCKS):
-            pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
-        self.point = pair.volume.write_number
-        self.wanted = pair.states[self.point]
-        for block in range(BLOCKS):
-            pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
-        pair.flush()
-        self.newest = pair.volume.write_number
-        self.job: Job = start_restore(pair, self.point)
-        pair.world.run_until(lambda: self.job.bytes_copied >= 6 * BLOCK)
-
-    def lose_secondary(self) -> None:
-        pair = self.pair
-        pair.secondary.medium.remove()
-        pair.lifecycle.secondary_gone()
-        pair.world.run_until(self.job.finished)
-        pair.world.run_until(lambda: pair.volume.protection.value == "tracking")
-        pair.idle()
-
-    def bring_back(self) -> None:
-        """The secondary, to the running service."""
-        pair = self.pair
-        pair.secondary.medium.replug()
-        pair.secondary = pair.secondary.reopen()
-        pair.run(pair.lifecycle.attach(pair.secondary))
-
-    def is_closed(self) -> bool:
-        volume = self.pair.volume
-        with pytest.raises(OSError, match="read"):
-            self.pair.read(volume, 0, BLOCK)
-        return volume.state == "restoring" and events.RESTORE_OWED in dict(volume.alerts())
-
-    def is_whole(self) -> bool:
-        pair = self.pair
-        assert events.RESTORE_OWED not in dict(pair.volume.alerts())
-        return pair.read(pair.volume) == self.wanted
-
-
-@pytest.fixture
-def half() -> Interrupted:
-    return Interrupted()
+pytestmark = pytest.mark.usefixtures("in_small_steps")
 
 
 def test_without_its_secondary_nobody_is_served_half_of_it(half: Interrupted) -> None:
@@ -291,15 +236,7 @@ def test_a_damaged_slot_does_not_make_a_start_forget_it(half: Interrupted) -> No
 def test_lost_again_while_it_goes_on_it_stays_owed(half: Interrupted) -> None:
     pair = half.pair
     half.lose_secondary()
-    pair.secondary.medium.replug()
-    pair.secondary = pair.secondary.reopen()
-    attaching = Task(pair.lifecycle.attach(pair.secondary))
-    pair.world.run_until(lambda: pair.volume.job is not None)
-    pair.secondary.medium.remove()
-    pair.lifecycle.secondary_gone()
-    pair.idle()
-    with suppress(EbbtideError):
-        attaching.result()
+    half.lose_secondary_again()
     assert half.is_closed()
     half.bring_back()
     pair.world.run_until(lambda: not pair.volume.closed_to_hosts)

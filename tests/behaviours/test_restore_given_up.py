@@ -3,16 +3,8 @@
 import pytest
 
 from appliance.cdp.interfaces import BLOCK
-from appliance.cdp.tasks import Task
-from tests.behaviours.test_interrupted_restore import Interrupted, in_small_steps
+from tests.behaviours.half_restored import Interrupted
 from tests.cdp.simulated_pair import SimulatedPair
-
-__all__ = ["in_small_steps"]
-
-
-@pytest.fixture
-def half() -> Interrupted:
-    return Interrupted()
 
 
 @pytest.fixture
@@ -63,14 +55,7 @@ def test_nor_if_the_secondary_went_while_it_was_gone_on_with(half: Interrupted) 
     """Its history had noted the absence before, and has no other reason to be written now."""
     pair = half.pair
     half.lose_secondary()
-    pair.secondary.medium.replug()
-    pair.secondary = pair.secondary.reopen()
-    attaching = Task(pair.lifecycle.attach(pair.secondary))
-    pair.world.run_until(lambda: pair.volume.job is not None)
-    pair.secondary.medium.remove()
-    pair.lifecycle.secondary_gone()
-    pair.idle()
-    assert attaching.finished
+    half.lose_secondary_again()
     pair.run(pair.lifecycle.jobs.restores.give_up())
     contents = write_on(half)
     half.bring_back()

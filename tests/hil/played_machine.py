@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from errno import EIO, ENXIO
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from time import monotonic
 from typing import Final
 
@@ -21,7 +21,7 @@ from smbus2 import i2c_msg
 from appliance.boards import Board
 from appliance.drivers.front_panel import FrontPanel
 from appliance.glass import DARK
-from appliance.operators.panel.keypad import Change, Keypad
+from appliance.operators.panel.keypad import WATCH_SECONDS, Edge, Keypad
 
 EVERY_CAPABILITY: Final = 0xFF
 CONTROL: Final = 100
@@ -30,6 +30,8 @@ VENDOR_OUT, VENDOR_IN = 0x41, 0xC1
 """Vendor's, of the interface."""
 GET_STATUS, MESSAGE, BEGIN, END = 3, 4, 1, 2
 NOT_ACKNOWLEDGED: Final = 2
+
+STALL_SECONDS: Final = WATCH_SECONDS + 0.1
 
 Exchange = Callable[[bytes], bytes]
 """Sends this, and brings what is there then; nothing was sent if it is empty."""
@@ -147,14 +149,17 @@ class PlayedMachine:
         self._listener.bind(str(path))
         self._listener.listen(1)
         self._changed = Condition()
-        self._changes: list[Change] = []
+        self._changes: list[Edge] = []
         self.glass = DARK
         self._link: socket.socket | None = None
         self._is_on = True
+        self.stalls = 0
+        """So often it has other things to do, just as a key goes down."""
+        self._stalled = Event()
         self._thread = Thread(target=self._serve)
         self._thread.start()
 
-    def changes(self, count: int, timeout: float = 10.0) -> list[Change]:
+    def changes(self, count: int, timeout: float = 10.0) -> list[Edge]:
         """The first so many presses and releases, as soon as they are there."""
         with self._changed:
             enough = self._changed.wait_for(lambda: len(self._changes) >= count, timeout)
@@ -164,6 +169,7 @@ class PlayedMachine:
     def switch_off(self) -> None:
         """For good, and whatever is plugged in is told."""
         self._is_on = False
+        self._stalled.set()
         for each in (self._listener, self._link):
             if each is not None:
                 with suppress(OSError):
@@ -187,13 +193,17 @@ class PlayedMachine:
         while self._is_on:
             try:
                 driver.show(self.glass)
-                changes = keypad.read(driver.keys(), monotonic())
+                keys = driver.keys()
             except ConnectionError:
                 raise
             except OSError:
                 continue
+            if keys and self.stalls:
+                self.stalls -= 1
+                self._stalled.wait(STALL_SECONDS)
+                continue
             with self._changed:
-                self._changes += changes
+                self._changes += keypad.read(keys, monotonic())
                 self._changed.notify_all()
 
 

@@ -203,3 +203,14 @@ def test_a_plate_that_was_without_power_for_a_moment() -> None:
         driver.keys()
     driver.show(GLASSES[0])
     assert rig.plate.glass() == GLASSES[0]
+
+
+def test_what_is_a_pause_in_watching_the_keys() -> None:
+    rig = Rig(PLATE)
+    driver = rig.driver(PLATE)
+    for pause in (0.0, 0.2, 0.2, 0.7, 0.2):
+        rig.sleep(pause)
+        driver.keys()
+    ends = rig.plate.read_at
+    assert rig.plate.watched_since == pytest.approx(ends - 0.2)
+    assert rig.plate.watched_until == pytest.approx(ends - 0.9)

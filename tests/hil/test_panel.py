@@ -61,6 +61,22 @@ def test_a_key_that_sticks(panel: Panel, machine: PlayedMachine) -> None:
     assert machine.changes(5)[3:] == [(Key.LEFT, True), (Key.LEFT, False)]
 
 
+def test_a_press_that_a_busy_machine_did_not_see(panel: Panel, machine: PlayedMachine) -> None:
+    """Its keypad does not believe a key that went down while nobody watched."""
+    machine.stalls = 2
+    panel.press(Key.UP)
+    panel.press(Key.DOWN)
+    assert machine.changes(4) == [
+        (key, down) for key in (Key.UP, Key.DOWN) for down in (True, False)
+    ]
+
+
+def test_a_hold_that_a_busy_machine_did_not_watch(panel: Panel, machine: PlayedMachine) -> None:
+    machine.stalls = 1
+    with pytest.raises(PanelTrouble, match="with select held"):
+        panel.hold(Key.SELECT, 3.0)
+
+
 def test_pulled_and_plugged_in_again(panel: Panel) -> None:
     for _ in range(3):
         panel.wait_for("14:02", 10)

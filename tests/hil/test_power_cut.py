@@ -153,7 +153,9 @@ def test_a_write_of_zeros_may_end_in_a_hole(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("entry", [Entry(SECTORS, 1, Flag(0), block(1)), Entry(0, 0, Flag(0), None)])
+@pytest.mark.parametrize(
+    "entry", [Entry(SECTORS, 1, Flag(0), block(1)), Entry(0, 0, Flag(0), None)]
+)
 def test_an_entry_that_makes_no_sense(tmp_path: Path, entry: Entry) -> None:
     length = lay(tmp_path / "log", [entry])
     with (tmp_path / "log").open("r+b") as stream:

@@ -65,20 +65,11 @@ def run_as(
 class UnprivilegedService(Service):
     """Runs as USER, with the disks of DISKS and no capability."""
 
-    def launch(self) -> None:
-        assert self.process is None
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*program("cdpd"), "--config", self.config],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=USER,
-                group=GROUP,
-                extra_groups=[DISKS],
-                umask=0o077,
-                cwd="/",
-            )
+    def __init__(self, room: Path, source: Literal["directory", "udev"]) -> None:
+        super().__init__(room, source)
+        self.command = program("cdpd")
+        self.identity = {"user": USER, "group": GROUP, "extra_groups": [DISKS]}
+        self.identity |= {"umask": 0o077, "cwd": "/"}
 
 
 @contextlib.contextmanager

@@ -48,6 +48,8 @@ class Service:
         lines += [f"{name} = {value}" for name, value in protection.items()]
         self.config.write_text("\n".join(lines) + "\n")
         self.command: list[str | Path] = [BIN / "cdpd"]
+        self.identity: dict[str, Any] = {}
+        """As whom it runs, in the words of Popen; as ourselves."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def disk(self, name: str, size: int) -> Path:
@@ -68,6 +70,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                **self.identity,
             )
 
     def start(self, *disks: str) -> None:

@@ -15,7 +15,7 @@ import click
 from click.exceptions import Exit, NoArgsIsHelpError
 
 from appliance.errors import NotHere, NotUnderstood
-from appliance.operators.commands import add_verbs
+from appliance.operators.commands import add_verbs, more_option
 from appliance.operators.console.paper import WIDTH, Paper, plain
 from appliance.operators.parameters import Value
 from appliance.operators.verbs import VERBS, Verb
@@ -119,18 +119,12 @@ def _sentence(error: click.UsageError) -> str:
 
 
 def _all_option() -> click.Option:
-    return click.Option(
-        ["--all"],
-        is_flag=True,
-        expose_value=False,
-        callback=_choose_all,
-        help="Do not stop at full pages.",
-    )
+    return more_option("all", "Do not stop at full pages.", _choose_all)
 
 
-def _choose_all(context: click.Context, _: click.Parameter, chosen: bool) -> None:
+def _choose_all(context: click.Context) -> None:
     parse = context.find_object(_Parse)
-    if chosen and parse is not None:
+    if parse is not None:
         parse.all = True
 
 

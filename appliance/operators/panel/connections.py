@@ -1,6 +1,6 @@
 """The panel's three connections to the service, each with a thread that waits on it.
 
-`Watch` asks how things are, again and again.  `Errands` does the machine's
+`Watch` asks how things are, again and again.  `Requester` does the machine's
 wishes, one after the other; the operator lock belongs to its connection, so
 that is given up with the first trouble, and nothing is ever asked a second
 time.  `Link` shows the glass to remote hands and brings their keys.
@@ -73,7 +73,7 @@ class Watch:
             self._stop.wait(WATCH_SECONDS)
 
 
-class Errands:
+class Requester:
     """Does wishes in their order.  `is_pin` compares a PIN with the one in the settings."""
 
     def __init__(

@@ -25,7 +25,7 @@ from appliance.drivers.i2c_bus import NamedBus
 from appliance.errors import BadSettings
 from appliance.operators.access.lockout import Lockout
 from appliance.operators.access.passwords import PasswordHash
-from appliance.operators.panel.connections import Errands, Link, Watch
+from appliance.operators.panel.connections import Link, Requester, Watch
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import PanelMachine
 from appliance.operators.panel.pin import DIGITS_MAXIMUM
@@ -67,17 +67,17 @@ def _serve(settings: Settings) -> None:
 
     path = settings.service.control_socket
     watch = Watch(path, machine, queue.put, stop)
-    errands = Errands(path, machine, queue.put, is_pin)
+    requester = Requester(path, machine, queue.put, is_pin)
     link = Link(path, queue.put, stop, fingers)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    for room in (watch, errands, link):
+    for room in (watch, requester, link):
         Thread(target=room.run, name=type(room).__name__.lower(), daemon=True).start()
     while not stop.is_set():
         now = monotonic()
         glass = step.turn(now, time())
         for wish in machine.wishes():
-            errands.put(wish)
+            requester.put(wish)
         link.show(glass, now)
         _do_posted(queue, now + POLL_SECONDS)
 

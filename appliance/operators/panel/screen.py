@@ -135,6 +135,8 @@ class Choices(Screen):
         if self._eye in places:
             self._index = places.index(self._eye)
         self._index = max(0, min(self._index, len(entries) - 1))
+        if places:
+            self._eye = places[self._index]
         return entries, self._index
 
     def lines(self) -> Lines:
@@ -154,8 +156,8 @@ class Choices(Screen):
             entries[index].act()
         elif key in (Key.UP, Key.DOWN):
             index += 1 if key is Key.DOWN else -1
-            self._index = min(len(entries) - 1, max(0, index))
-            self._eye = _counted([entry.known_by for entry in entries])[self._index]
+            index = min(len(entries) - 1, max(0, index))
+            self._eye = _counted([entry.known_by for entry in entries])[index]
             self.stand()
 
 

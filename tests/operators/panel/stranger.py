@@ -22,9 +22,19 @@ class Hands(Protocol):
 def restore_ten_minutes(
     hands: Hands, volume: str, seen: Callable[[tuple[str, str]], None] = lambda lines: None
 ) -> int:
+    """Restore to ten minutes ago, as `restore` does."""
+    return restore(hands, volume, WANTED, seen)
+
+
+def restore(
+    hands: Hands,
+    volume: str,
+    words: tuple[str, ...],
+    seen: Callable[[tuple[str, str]], None] = lambda lines: None,
+) -> int:
     """Restore, knowing nothing but the words on the glass: how many presses it took, before the
-    one that is held.  `seen` is shown every glass."""
-    wanted = (volume, *WANTED)
+    one that is held.  `words` are those that are wanted; `seen` is shown every glass."""
+    wanted = (volume, *words)
     presses = 0
     for _ in range(40):
         first, second = hands.lines

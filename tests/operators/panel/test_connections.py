@@ -15,7 +15,7 @@ from appliance.glass import Backlight, Glass, Key
 from appliance.operators.answers import ErrorAnswer, KeyDescription
 from appliance.operators.control.client import ControlClient, Refused
 from appliance.operators.panel import connections
-from appliance.operators.panel.connections import Errands, Link, Watch
+from appliance.operators.panel.connections import Link, Requester, Watch
 from appliance.operators.panel.fingers import Fingers
 from appliance.operators.panel.machine import Ask, CheckPin, PanelMachine
 from tests.operators.running_service import RunningService, running_service
@@ -84,7 +84,7 @@ def test_watching_goes_on_when_the_service_is_back(room: Room, tmp_path: Path) -
     room.do_until(lambda: machine.glass().lines[0] == "Service away    ", room.do_one)
 
 
-# Errands
+# Requester
 
 
 class HeardMachine(PanelMachine):
@@ -108,20 +108,20 @@ def test_wishes_are_done_in_their_order_on_one_connection(
     room: Room, service: RunningService
 ) -> None:
     machine = HeardMachine()
-    errands = Errands(service.socket, machine, room.queue.put, lambda pin: pin == "1234")
-    thread = room.start(errands.run)
-    errands.put(Ask(1, "lock", {}))
-    errands.put(Ask(2, "restore", {"volume": "finance", "to": "-10m", "plan": True}))
-    errands.put(Ask(3, "restore", {"volume": "nowhere", "to": "-10m", "yes": True}))
-    errands.put(CheckPin(4, "1234"))
-    errands.put(CheckPin(5, "1235"))
+    requester = Requester(service.socket, machine, room.queue.put, lambda pin: pin == "1234")
+    thread = room.start(requester.run)
+    requester.put(Ask(1, "lock", {}))
+    requester.put(Ask(2, "restore", {"volume": "finance", "to": "-10m", "plan": True}))
+    requester.put(Ask(3, "restore", {"volume": "nowhere", "to": "-10m", "yes": True}))
+    requester.put(CheckPin(4, "1234"))
+    requester.put(CheckPin(5, "1235"))
     for _ in range(5):
         room.do_one()
     assert machine.heard == [(1, "ok"), (2, "ok"), (3, "EB301"), (4, "True"), (5, "False")]
     with ControlClient(service.socket) as other, pytest.raises(Refused) as refused:
         other.request("lock", {})
     assert "at panel" in refused.value.answer.sentence
-    errands.put(None)
+    requester.put(None)
     thread.join(timeout=10)
     with ControlClient(service.socket) as other:
         operator = other.request("status", {})["operator"]
@@ -132,19 +132,19 @@ def test_wishes_are_done_in_their_order_on_one_connection(
 def test_nothing_is_asked_twice(room: Room, tmp_path: Path) -> None:
     machine = HeardMachine()
     with running_service(tmp_path) as service:
-        errands = Errands(service.socket, machine, room.queue.put, lambda pin: False)
-        room.start(errands.run)
-        errands.put(Ask(1, "lock", {}))
+        requester = Requester(service.socket, machine, room.queue.put, lambda pin: False)
+        room.start(requester.run)
+        requester.put(Ask(1, "lock", {}))
         room.do_one()
     with running_service(tmp_path) as again:
-        errands.put(Ask(2, "restore", {"volume": "finance", "to": "write:1000", "yes": True}))
+        requester.put(Ask(2, "restore", {"volume": "finance", "to": "write:1000", "yes": True}))
         room.do_one()
         assert machine.heard == [(1, "ok"), (2, "EB901")]
         assert again.on_loop(lambda: again.finance.job) is None
-        errands.put(Ask(3, "lock", {}))
+        requester.put(Ask(3, "lock", {}))
         room.do_one()
         assert machine.heard[-1] == (3, "ok")
-        errands.put(None)
+        requester.put(None)
 
 
 def test_a_pin_is_in_no_words() -> None:

@@ -248,6 +248,23 @@ def test_the_entry_under_the_eye_stays_there(panel: PlayedPanel, service: Runnin
     assert panel.lines == ("Disks          ▼", "▶b             ↵")
 
 
+def test_what_comes_first_now_is_not_put_under_the_eye(
+    panel: PlayedPanel, service: RunningService
+) -> None:
+    labels = service.appliance.labels
+
+    def add() -> None:
+        known = dict(labels)
+        labels.clear()
+        labels.update({"0": DiskIdentity("0", "/dev/sd0"), **known})
+
+    open_menu(panel, "Disks")
+    assert panel.lines == ("Disks          ▼", "▶a             ↵")
+    service.on_loop(add)
+    panel.turn(1.5)
+    assert panel.lines == ("Disks         ▲▼", "▶a             ↵")
+
+
 def test_a_failing_disk_of_a_volume_is_an_alert(
     panel: PlayedPanel, service: RunningService
 ) -> None:

@@ -1,0 +1,263 @@
+"""The box under test, whatever rig it stands in: what a test asks of it, in the words of people.
+
+Only labgrid's protocols and those of hil_tests.drivers are spoken here, so that a test runs on any
+rig that offers them.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labgrid import Target
+from labgrid.driver import ExecutionError
+from labgrid.protocol import CommandProtocol, ConsoleProtocol, PowerProtocol
+
+from hil_tests.console import Console
+from hil_tests.drivers.protocols import (
+    BatteryProtocol,
+    BayProtocol,
+    DiskFaultProtocol,
+    FreshBoxProtocol,
+    HostPathProtocol,
+    LinkProtocol,
+    PanelProtocol,
+)
+from hil_tests.host import Host
+
+Json = Any
+PATIENCE_SECONDS = 180
+"""For what the box does by itself, under TCG."""
+
+
+class Refused(Exception):
+    """cdpctl's answer was an error; `code` says which."""
+
+    def __init__(self, words: str, code: str, sentence: str) -> None:
+        super().__init__(f"cdpctl {words}: {code}: {sentence}")
+        self.code = code
+
+
+class NeverSo(Exception):
+    """What a test waited for did not come about."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A volume's disks, in their bays."""
+
+    primary: Any
+    secondary: Any
+    """Bays; with `plug`, `pull`, and what DiskFaultProtocol has where the rig offers it."""
+
+
+class Box:
+    """One target of labgrid's."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.power: Any = target.get_driver(PowerProtocol)
+        self.line: Any = target.get_driver(ConsoleProtocol, name="system")
+        self._shell: Any = target.get_driver(CommandProtocol, activate=False)
+        self.console = Console(target.get_driver(ConsoleProtocol, name="product"))
+
+    # Setting it up
+
+    def start(self) -> None:
+        """As new, if the rig has such a box at hand; running, with its bays empty."""
+        if self.has(PanelProtocol):
+            self.panel.pull()
+        fresh = self.has(FreshBoxProtocol)
+        if not fresh:
+            self._leave_shell()
+            self.power.cycle()
+            self.await_shell()
+        for bay in self._bays():
+            bay.blank()
+        if fresh:
+            self.replace()
+
+    def replace(self) -> None:
+        """The power goes; another box with the same disks takes its place."""
+        self._leave_shell()
+        self.driver(FreshBoxProtocol).replace()
+        self.await_shell()
+        # Its clock stood still while its state was saved.
+        self.shell("hwclock --hctosys")
+
+    def cut_power(self) -> None:
+        """Without a warning."""
+        self._leave_shell()
+        self.power.off()
+
+    def power_on(self) -> None:
+        """From its own disk, which takes its time; until there is a shell."""
+        self.power.on()
+        self.await_shell()
+
+    def await_shell(self) -> None:
+        """After whatever made it start."""
+        self._leave_shell()
+        self.line.forget()
+        self.line.write(b"\n")
+        self._target.activate(self._shell)
+
+    def await_restart(self, timeout: float = 900) -> None:
+        """Until it has started anew by itself, and there is a shell again."""
+        self._leave_shell()
+        self.line.forget()
+        self.line.expect(r" login: ", timeout=timeout)
+        self.await_shell()
+
+    def _leave_shell(self) -> None:
+        self._target.deactivate(self._shell)
+
+    def pair(self, sector: int | None = None, bus: str | None = None) -> Pair:
+        """Two blank disks, plugged in: a primary and a larger one, the rig's first two of a kind.
+
+        The test is skipped if the rig has no such bays.
+        """
+        bays = [
+            bay for bay in self._bays() if bus in (None, bay.bus) and sector in (None, bay.sector)
+        ]
+        if len(bays) < 2:
+            pytest.skip(f"no two bays of this rig are of bus {bus}, sectors {sector}")
+        pair = Pair(bays[0], bays[1])
+        pair.primary.plug()
+        pair.secondary.plug()
+        self.await_disks(pair)
+        return pair
+
+    def spare(self, pair: Pair) -> Any:
+        """One more bay of the same kind as the secondary's, out; or the test is skipped."""
+        taken = (pair.primary.serial, pair.secondary.serial)
+        kind = (pair.secondary.bus, pair.secondary.sector)
+        for bay in self._bays():
+            if bay.serial not in taken and (bay.bus, bay.sector) == kind:
+                return bay
+        pytest.skip("this rig has no spare disk")
+
+    def _bays(self) -> list[Any]:
+        drivers = [each for each in self._target.drivers if isinstance(each, BayProtocol)]
+        for each in drivers:
+            self._target.activate(each)
+        return sorted(drivers, key=lambda each: str(each.name))
+
+    # What rigs may lack
+
+    def has(self, protocol: type) -> bool:
+        return any(isinstance(each, protocol) for each in self._target.drivers)
+
+    def driver(self, protocol: type) -> Any:
+        """The rig's; ask for its feature in the test's mark."""
+        return self._target.get_driver(protocol)
+
+    @property
+    def link(self) -> LinkProtocol:
+        return self.driver(LinkProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def panel(self) -> PanelProtocol:
+        return self.driver(PanelProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def battery(self) -> BatteryProtocol:
+        return self.driver(BatteryProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def host(self) -> Host:
+        path = self.driver(HostPathProtocol)
+        return Host(path.address(), Path(path.certificates()))
+
+    # Talking to it
+
+    def shell(self, command: str, timeout: float = 60) -> str:
+        """What it printed.  Raises labgrid's ExecutionError if that failed."""
+        return "\n".join(self._shell.run_check(command, timeout=timeout))
+
+    def cdpctl(self, words: str, timeout: float = 120) -> Json:
+        """The answer, or Refused."""
+        lines, _, _ = self._shell.run(f"cdpctl {words} --json", timeout=timeout)
+        text = "\n".join(lines)
+        # Progress has lines of its own; the last one is the answer.
+        try:
+            answer = json.loads(lines[-1]) if lines else {}
+        except ValueError:
+            raise ExecutionError(f"cdpctl {words}: {text}") from None
+        if "error" in answer:
+            raise Refused(words, answer["error"]["code"], answer["error"]["sentence"])
+        return answer
+
+    def disk(self, bay: BayProtocol) -> str:
+        """The id under which the box knows the disk of a bay."""
+        for disk in self.cdpctl("disks")["disks"]:
+            if disk["serial"] == bay.serial:
+                return str(disk["id"])
+        raise NeverSo(f"the box does not know the disk {bay.serial}")
+
+    def volume(self, name: str) -> Json:
+        """Of `cdpctl status`."""
+        (volume,) = self.cdpctl(f"status {name}")["volumes"]
+        return volume
+
+    # Waiting
+
+    def until(
+        self, what: str, look: Callable[[], object], timeout: float = PATIENCE_SECONDS
+    ) -> Any:
+        """Until `look` answers something; raises NeverSo.  Refusals count as nothing."""
+        ends = time.monotonic() + timeout
+        seen: object = None
+        while time.monotonic() < ends:
+            try:
+                seen = look()
+            except (Refused, ExecutionError) as error:
+                seen, last = None, error
+            else:
+                last = None
+            if seen:
+                return seen
+            time.sleep(0.5)
+        raise NeverSo(f"{what}: not within {timeout:.0f} s; {last or 'no error'}")
+
+    def await_disks(self, pair: Pair) -> None:
+        """Until the box shows both."""
+
+        def shown() -> bool:
+            serials = {disk["serial"] for disk in self.cdpctl("disks")["disks"]}
+            return {pair.primary.serial, pair.secondary.serial} <= serials
+
+        self.until("the box shows its disks", shown)
+
+    def await_state(self, name: str, *states: str) -> Json:
+        """Until the volume is in one of the states, for people; its status then."""
+
+        def reached() -> Json:
+            volume = self.volume(name)
+            return volume if volume["state"] in states else None
+
+        return self.until(f"{name} is {' or '.join(states)}", reached)
+
+    # What tests do time and again
+
+    def protect(self, name: str, pair: Pair) -> None:
+        """Make a volume and await that it is protected."""
+        primary, secondary = self.disk(pair.primary), self.disk(pair.secondary)
+        self.cdpctl(f"protect {name} --primary {primary} --secondary {secondary} --yes")
+        self.await_state(name, "protected")
+
+    def verify(self, name: str) -> int:
+        """Bytes in which its two disks differ."""
+        self.cdpctl(f"sync {name} --verify --wait", timeout=300)
+        job = self.volume(name)["last_job"]
+        assert job["kind"] == "verify", job
+        return int(job["bytes_different"])
+
+
+def faults(bay: Any) -> DiskFaultProtocol:
+    """A bay on a rig with the feature `disk-faults`."""
+    assert isinstance(bay, DiskFaultProtocol)
+    return bay

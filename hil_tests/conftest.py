@@ -1,0 +1,59 @@
+"""Fixtures of the rig: a box in its starting state, and a watch over all that it says."""
+
+import os
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from labgrid import Target
+
+from hil_tests import report
+from hil_tests.box import Box
+from hil_tests.drivers.recorded import RecordedLine
+from hil_tests.drivers.virtual import VirtualBox
+
+
+def _seed(request: pytest.FixtureRequest) -> int:
+    """EBBTIDE_SEED plays a test again as it was."""
+    return int(os.environ.get("EBBTIDE_SEED") or Random(request.node.nodeid).randrange(1 << 32))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """What is left to chance in this test: the same in each run, unless EBBTIDE_SEED says so."""
+    return _seed(request)
+
+
+@pytest.fixture(scope="session")
+def _lines(target: Target) -> Iterator[list[RecordedLine]]:
+    """All lines that are recorded, from the first second on."""
+    lines = [each for each in target.drivers if isinstance(each, RecordedLine)]
+    for line in lines:
+        target.activate(line)
+    yield lines
+    for line in lines:
+        target.deactivate(line)
+
+
+@pytest.fixture
+def box(
+    request: pytest.FixtureRequest, target: Target, _lines: list[RecordedLine], seed: int
+) -> Box:
+    """A box as new, its bays empty and its disks blank, with a shell on its system's line."""
+    request.node.stash[report.MARKS] = [(line, line.length) for line in _lines]
+    request.node.stash[report.SEED] = seed
+    for driver in target.drivers:
+        if isinstance(driver, VirtualBox):
+            target.activate(driver)
+            driver.random = Random(seed)
+            driver.set_clock("utc")
+    box = Box(target)
+    box.start()
+    return box
+
+
+@pytest.fixture
+def host(box: Box) -> Any:
+    """A host on the network, which the box lets in."""
+    return box.host
