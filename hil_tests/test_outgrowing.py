@@ -1,4 +1,7 @@
-"""A disk on another machine, and hosts that do not speak NBD: docs/outgrowing.md, carried out."""
+"""A disk on another machine, and hosts that do not speak NBD: docs/outgrowing.md, carried out.
+
+For a rig with a second machine (feature `far-machine`), which none of ours has yet: it was done
+by hand in two guests."""
 
 import shlex
 from typing import Any

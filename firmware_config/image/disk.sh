@@ -44,7 +44,7 @@ grub-mkimage -O x86_64-efi -p /EFI/ebbtide -o "$parts/grub.efi" \
 grub-editenv "$parts/grubenv" create
 grub-editenv "$parts/grubenv" set "ORDER=A B" A_OK=1 A_TRY=0 B_OK=0 B_TRY=0
 truncate -s "${esp_size}M" "$parts/esp"
-mkfs.vfat -F 32 -n EBBTIDE -i 8e4cb1f0 --invariant "$parts/esp" >/dev/null
+mkfs.vfat -F 32 -n EBBTIDE-ESP -i 8e4cb1f0 --invariant "$parts/esp" >/dev/null
 touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.efi" "$parts/grubenv"
 MTOOLS_SKIP_CHECK=1
 export MTOOLS_SKIP_CHECK
