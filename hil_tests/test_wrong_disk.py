@@ -1,5 +1,5 @@
-"""A twin of a disk, copied before, stands where another one belongs: refused, or brought up to date;
-what it does not know is a gap that is shown, and nothing that was kept is lost."""
+"""A twin of a disk, copied before, stands where another one belongs: refused, or brought up to
+date; what it does not know is a gap that is shown, and nothing that was kept is lost."""
 
 from typing import Any
 

@@ -217,7 +217,9 @@ class VirtualBay(Driver, BayProtocol, DiskFaultProtocol, DiskCopyProtocol):
 
     @step(result=True)
     def pull(self) -> object:
-        self._faults = None
+        faults, self._faults = self._faults, None
+        if faults is not None and self.box.running and faults.monitor is self.box.machine.monitor:
+            faults.heal()
         return self.box.machine.pull(self._place, self.box.random)[1]
 
     def blank(self) -> None:
