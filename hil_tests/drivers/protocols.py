@@ -55,6 +55,14 @@ class DiskFaultProtocol(abc.ABC):
         """All of the above is over; what was stalled goes on."""
 
 
+class DiskCopyProtocol(abc.ABC):
+    """Feature `disk-copy`: a bay into whose disk another one can be copied."""
+
+    @abc.abstractmethod
+    def copy_from(self, other: object) -> None:
+        """Byte for byte, from a bay of the same size; both are out."""
+
+
 class LinkProtocol(abc.ABC):
     """Feature `network-link`: the cable between the box and its hosts."""
 
