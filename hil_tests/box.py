@@ -26,6 +26,7 @@ from hil_tests.drivers.protocols import (
     HostPathProtocol,
     LinkProtocol,
     PanelProtocol,
+    StickProtocol,
 )
 from hil_tests.host import Host
 
@@ -110,6 +111,12 @@ class Box:
         self.power.on()
         self.await_shell()
 
+    def restart(self) -> None:
+        """In order, by its own will; until there is a shell."""
+        self._leave_shell()
+        self.line.sendline("systemctl reboot")
+        self.await_restart()
+
     def await_shell(self) -> None:
         """After whatever made it start."""
         self._leave_shell()
@@ -186,6 +193,10 @@ class Box:
     @property
     def panel(self) -> PanelProtocol:
         return self.driver(PanelProtocol)  # type: ignore[no-any-return]
+
+    @property
+    def stick(self) -> StickProtocol:
+        return self.driver(StickProtocol)  # type: ignore[no-any-return]
 
     @property
     def battery(self) -> BatteryProtocol:
@@ -277,6 +288,16 @@ class Box:
             return volume if volume["state"] in states else None
 
         return self.until(f"{name} is {' or '.join(states)}", reached)
+
+    @property
+    def version(self) -> str:
+        """Of the image that it runs."""
+        return self.shell("sed -n s/^IMAGE_VERSION=//p /etc/os-release")
+
+    def await_update_notice(self, words: str, timeout: float = 600) -> None:
+        """Until it says so of the stick that is in."""
+        look = f"journalctl -b -t kernel --grep 'update: .*{words}' --quiet | tail -1"
+        self.until(f"the box says '{words}'", lambda: self.shell(look), timeout)
 
     # What tests do time and again
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from labgrid import Target
 
-from hil_tests import report
+from hil_tests import breakages, report
 from hil_tests.box import Box
 from hil_tests.drivers.recorded import RecordedLine
 from hil_tests.drivers.virtual import VirtualBox
@@ -50,6 +50,9 @@ def box(
             driver.set_clock("utc")
     box = Box(target)
     box.start()
+    breakage = breakages.chosen()
+    if breakage is not None:
+        breakage.inflict(box.shell)
     return box
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 PASSWORD: Final = "a password of the rig"
 ANSWER: Final = rb"(?:^|\n)(OK|ERR EB\d{3})\r\n"
-ANSWER_SECONDS: Final = 90
+CONFIRM: Final = r"Type ([A-Z]+ \w+) to do it, 0 to go back: "
+ANSWER_SECONDS: Final = 120
 """A box under TCG needs seconds for a password alone."""
 
 
@@ -16,6 +17,10 @@ class ConsoleRefused(Exception):
     def __init__(self, said: str, code: str, answer: str) -> None:
         super().__init__(f"{said}: {code}\n{answer}")
         self.code = code
+
+
+class NotAsked(Exception):
+    """It did at once what it should have asked to be confirmed."""
 
 
 @dataclass
@@ -28,7 +33,8 @@ class Console:
         """On a box that has no password yet, choose it.  What it tells on the way in."""
         # ^C leaves whatever stood there, and has the prompt come again.
         self.line.sendcontrol("c")
-        index, _, _, _ = self.line.expect([r"New password: ", r"\nPassword: ", r"\n> "], timeout=60)
+        prompts = [r"New password: ", r"\nPassword: ", r"\n\d*> "]
+        index, _, _, _ = self.line.expect(prompts, timeout=ANSWER_SECONDS)
         if index == 2:
             return ""
         if index == 0:
@@ -43,12 +49,45 @@ class Console:
         """
         self.line.sendline(words)
         if confirm:
-            _, before, match, _ = self.line.expect(
-                r"Type ([A-Z]+ \w+) to do it, 0 to go back: ", timeout=ANSWER_SECONDS
+            index, before, match, _ = self.line.expect(
+                [CONFIRM, ANSWER.decode()], timeout=ANSWER_SECONDS
             )
             plan = str(before.decode(errors="replace"))
+            if index == 1:
+                raise NotAsked(f"{words}: not asked to confirm:\n{plan}")
             return plan + self._answer(words, match.group(1).decode())
         return self._answer(words)
+
+    def choose(self, group: str, *answers: str, confirm: bool = False) -> str:
+        """By numbers: of a group of the menu, of an item in it, and whatever it asks then; what
+        the last one brings."""
+        self.say(group)
+        for answer in answers[:-1]:
+            self.line.sendline(answer)
+            self.line.expect(r"\(0 = back\): ", timeout=ANSWER_SECONDS)
+        return self.say(answers[-1], confirm)
+
+    def log_out(self) -> None:
+        """From anywhere."""
+        self.line.sendcontrol("c")
+        self.line.sendline("exit")
+        self.line.expect("\nPassword: ", timeout=ANSWER_SECONDS)
+
+    def wrong_password(self) -> None:
+        """Somebody guesses, once the line asks."""
+        self.line.sendline("a guess")
+        self.line.expect("ERR EB611\r\n", timeout=ANSWER_SECONDS)
+
+    def await_deafness(self) -> int:
+        """The seconds for which it says that it takes no password."""
+        _, _, match, _ = self.line.expect(
+            r"wrong passwords in a row: no login here for (\d+) s", timeout=ANSWER_SECONDS
+        )
+        return int(match.group(1))
+
+    def await_password_prompt(self) -> None:
+        """However long it takes none."""
+        self.line.expect("\nPassword: ", timeout=ANSWER_SECONDS)
 
     def _answer(self, said: str, typed: str = "") -> str:
         if typed:

@@ -7,6 +7,7 @@ features that it needs and is skipped where one is missing.
 import abc
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from appliance.glass import Glass, Key
 
@@ -127,6 +128,30 @@ class HostPathProtocol(abc.ABC):
     @abc.abstractmethod
     def certificates(self) -> str:
         """The directory of `ca.pem`, `host.pem` and `host.key`."""
+
+
+class StickProtocol(abc.ABC):
+    """Feature `update-stick`: a USB stick that brings updates, out when a test begins."""
+
+    @abc.abstractmethod
+    def working(self, version: str) -> Path:
+        """An update that works, with that version."""
+
+    @abc.abstractmethod
+    def failing(self, version: str) -> Path:
+        """One whose service ends as soon as it is started."""
+
+    @abc.abstractmethod
+    def strangers(self) -> Path:
+        """One that was signed by somebody whom the box does not know."""
+
+    @abc.abstractmethod
+    def plug(self, bundle: Path) -> None:
+        """In it goes, with that update and nothing else on it."""
+
+    @abc.abstractmethod
+    def pull(self) -> None:
+        """Out it goes, whether it is in or not."""
 
 
 class PanelProtocol(abc.ABC):

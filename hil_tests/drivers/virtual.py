@@ -75,7 +75,7 @@ class VirtualBox(
         images = sorted(pattern.parent.glob(pattern.name), key=lambda each: each.stat().st_mtime)
         if not images:
             raise FileNotFoundError(f"no firmware image {pattern}; `make image` makes it")
-        self._image = images[-1]
+        self.image = images[-1]
         self.random = Random()
         self.machine: Machine
 
@@ -97,7 +97,7 @@ class VirtualBox(
 
     def _state(self) -> SavedState:
         return first_boot.saved_state(
-            self._image,
+            self.image,
             dict(self._settings),
             self._directory / "state",
             self.board.memory,

@@ -33,6 +33,7 @@ NBD_PORT: Final = 10809
 BOARD_VERSION: Final = 2
 """A saved state fits the very board that saved it: count this on with any change of the board."""
 FIRMWARE: Final = Path("/usr/share/OVMF")
+_STICK: Final = {"node-name": "stick-media"}
 
 
 class NotRunning(Exception):
@@ -221,6 +222,28 @@ class Machine:
         for node in reversed(disk.nodes()):
             monitor("blockdev-del", **{"node-name": node["node-name"]})
         return disk, disk.power_off(told, manner or power_cut.any_manner(random), random)
+
+    # A stick
+
+    def plug_stick(self, image: Path) -> None:
+        """A USB stick with this on it, which the machine cannot write to."""
+        file = {"driver": "file", "filename": str(image), "read-only": True}
+        self.monitor("blockdev-add", driver="raw", file=file, **_STICK, **{"read-only": True})
+        self.monitor(
+            "device_add", driver="usb-storage", id="stick", bus="xhci.0", drive="stick-media"
+        )
+
+    def pull_stick(self) -> None:
+        """If one is in; it does not outlast the power."""
+        monitor = self.monitor
+        if any(
+            node["node-name"] == _STICK["node-name"]
+            for node in monitor("query-named-block-nodes", flat=True)
+        ):
+            monitor.forget("DEVICE_DELETED")
+            monitor("device_del", id="stick")
+            monitor.wait_for("DEVICE_DELETED", lambda data: data.get("device") == "stick")
+            monitor("blockdev-del", **_STICK)
 
     def _plug(self, bay: int) -> None:
         disk, monitor = self.bays[bay], self.monitor

@@ -1,0 +1,73 @@
+"""A new version comes on a stick; a bad one does not stay."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hil_tests.accidents import read_blocks
+from hil_tests.box import Box
+from hil_tests.host import Host
+from hil_tests.oracle import Oracle
+
+pytestmark = [pytest.mark.lg_feature("update-stick"), pytest.mark.timeout(2400)]
+RETURN_SECONDS = 1200
+"""The box gives a new version three minutes to show that it works; under TCG it boots twice."""
+
+
+@pytest.fixture
+def stick(box: Box) -> Iterator[Any]:
+    yield box.stick
+    if box.power.running:
+        box.stick.pull()
+
+
+def test_an_update_while_hosts_write(box: Box, host: Host, stick: Any, seed: int) -> None:
+    box.protect("finance", box.pair())
+    load = host.load("finance", seed)
+    stick.plug(stick.working("0.1.1"))
+    box.await_update_notice("installed")
+    load.await_writes(20)
+    oracle = load.stop()
+    assert box.version == "0.1.0"
+    box.restart()
+    assert box.version == "0.1.1"
+    check(box, host, oracle)
+    box.until("it is found good", lambda: "good" in booted(box))
+
+
+def test_a_version_that_does_not_work_is_left(box: Box, host: Host, stick: Any, seed: int) -> None:
+    box.protect("finance", box.pair())
+    load = host.load("finance", seed)
+    load.await_writes(50)
+    oracle = load.stop()
+    stick.plug(stick.failing("0.1.2"))
+    box.await_update_notice("installed")
+    box.restart()
+    assert box.version == "0.1.2"
+    box.await_restart(RETURN_SECONDS)
+    assert box.version == "0.1.0"
+    check(box, host, oracle)
+    box.await_update_notice("nothing is done")
+
+
+def test_an_update_of_a_strangers_is_refused(box: Box, stick: Any) -> None:
+    before = box.shell("grub-editenv /efi/EFI/ebbtide/grubenv list")
+    stick.plug(stick.strangers())
+    box.await_update_notice("refused")
+    assert box.shell("grub-editenv /efi/EFI/ebbtide/grubenv list") == before
+    assert "signature verification failed" in box.shell("journalctl -u rauc --no-pager").lower()
+
+
+def check(box: Box, host: Host, oracle: Oracle) -> None:
+    """All that hosts wrote is there, on both disks."""
+    box.await_state("finance", "protected")
+    with host.attach("finance") as volume:
+        read = read_blocks(volume, oracle.blocks)
+    assert [line for block, data in read for line in oracle.complaints(block, data)] == []
+    assert box.verify("finance") == 0
+
+
+def booted(box: Box) -> str:
+    """What RAUC holds of the slot that runs."""
+    return box.shell("rauc status --output-format=shell | grep -i boot_status || true")
