@@ -34,7 +34,7 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	@if command -v shellcheck >/dev/null; then shellcheck -x setup .ci/run $(IMAGE_SCRIPTS); fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x setup .ci/run $(IMAGE_SCRIPTS) firmware_config/programs/*; fi
 
 # Rewrites the disk images that hold the on-disk format fixed; see tests/golden.
 golden:

@@ -447,6 +447,14 @@ class CannotListen(EbbtideError):
     remedy = "name another address or port in the settings, or stop who has it (`ss -ltnp`)"
 
 
+class NotAKernelDisk(EbbtideError):
+    """A volume cannot be, or be any longer, a block device of this machine's kernel."""
+
+    code = "EB641"
+    sentence = "volume {volume} is not at {device}: {reason}"
+    remedy = "see `cdpctl status`; its unit tries again by itself"
+
+
 class HostNotAllowed(EbbtideError):
     """The allow list of the settings (`[hosts] allow`) does not give this host, as its address and
     its certificate show it, the export that it asks for.  Whether there is such a volume is not

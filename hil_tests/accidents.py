@@ -1,8 +1,8 @@
 """What must hold of a volume after an accident, whatever the accident was."""
 
 from hil_tests.box import Box
-from hil_tests.host import Attachment, Host
-from hil_tests.oracle import BLOCK, Oracle, complaints_at
+from hil_tests.host import Host
+from hil_tests.oracle import Oracle, complaints_at
 
 
 def judge(
@@ -15,17 +15,27 @@ def judge(
     """
     box.await_state(name, "protected")
     with host.attach(name) as volume:
-        read = read_blocks(volume, oracle.blocks)
+        read = volume.read_blocks(oracle.blocks)
     wrong = [line for block, data in read for line in oracle.complaints(block, data)]
     assert not wrong, "\n".join(wrong[:20])
     assert box.verify(name) == 0
-    last = oracle.exact_until if points else 0
-    for number in sorted({last, last // 2, 1} - {0}):
-        with host.attach(f"{name}@write:{written_before + number}") as past:
-            wrong = complaints_at(oracle, number, read_blocks(past, oracle.blocks))
-        assert not wrong, "\n".join(wrong[:20])
+    if points:
+        judge_points(box, host, name, oracle, written_before, oracle.exact_until)
 
 
-def read_blocks(volume: Attachment, blocks: list[int]) -> list[tuple[int, bytes]]:
-    """Each with its number."""
-    return [(block, volume.read(block * BLOCK, BLOCK)) for block in blocks]
+def judge_points(
+    box: Box, host: Host, name: str, oracle: Oracle, written_before: int, last: int
+) -> None:
+    """Points up to the load's write `last`, which was flushed, hold what the volume held then."""
+    oldest = box.volume(name)["window"]["oldest_write"]
+    first = max(1, oldest - written_before)
+    assert first <= last, f"the window begins at write {oldest}"
+    for number in sorted({first, (first + last) // 2, last}):
+        judge_point(host, f"{name}@write:{written_before + number}", oracle, number)
+
+
+def judge_point(host: Host, export: str, oracle: Oracle, number: int) -> None:
+    """An export holds what the volume held after the load's first `number` writes."""
+    with host.attach(export) as past:
+        wrong = complaints_at(oracle, number, past.read_blocks(oracle.blocks))
+    assert not wrong, "\n".join(wrong[:20])

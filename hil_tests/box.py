@@ -16,6 +16,7 @@ from labgrid import Target
 from labgrid.driver import ExecutionError
 from labgrid.protocol import CommandProtocol, ConsoleProtocol, PowerProtocol
 
+from hil_tests import errands
 from hil_tests.console import Console
 from hil_tests.drivers.protocols import (
     BatteryProtocol,
@@ -64,6 +65,7 @@ class Box:
         self.line: Any = target.get_driver(ConsoleProtocol, name="system")
         self._shell: Any = target.get_driver(CommandProtocol, activate=False)
         self.console = Console(target.get_driver(ConsoleProtocol, name="product"))
+        self._runs_errands = False
 
     # Setting it up
 
@@ -88,6 +90,16 @@ class Box:
         self.await_shell()
         # Its clock stood still while its state was saved.
         self.shell("hwclock --hctosys")
+
+    def replace_slowly(self, pair: Pair, bytes_per_second: int) -> None:
+        """As `replace`, and the pair comes late, its disks as slow as that."""
+        self.cut_power()
+        for bay in (pair.secondary, pair.primary):
+            bay.pull()
+        self.replace()
+        for bay in (pair.secondary, pair.primary):
+            bay.plug()
+            faults(bay).slow(bytes_per_second)
 
     def cut_power(self) -> None:
         """Without a warning."""
@@ -120,7 +132,23 @@ class Box:
         self.await_shell()
 
     def _leave_shell(self) -> None:
+        self._runs_errands = False
         self._target.deactivate(self._shell)
+
+    def bay(self, name: str) -> Any:
+        """The one that rigs call so; or the test is skipped."""
+        for bay in self._bays():
+            if bay.name == name:
+                return bay
+        pytest.skip(f"this rig has no bay {name}")
+
+    def plug(self, primary: Any, secondary: Any) -> Pair:
+        """Both in, and shown by the box."""
+        pair = Pair(primary, secondary)
+        pair.primary.plug()
+        pair.secondary.plug()
+        self.await_disks(pair)
+        return pair
 
     def pair(self, sector: int | None = None, bus: str | None = None) -> Pair:
         """Two blank disks, plugged in: a primary and a larger one, the rig's first two of a kind.
@@ -132,11 +160,7 @@ class Box:
         ]
         if len(bays) < 2:
             pytest.skip(f"no two bays of this rig are of bus {bus}, sectors {sector}")
-        pair = Pair(bays[0], bays[1])
-        pair.primary.plug()
-        pair.secondary.plug()
-        self.await_disks(pair)
-        return pair
+        return self.plug(bays[0], bays[1])
 
     def spare(self, pair: Pair) -> Any:
         """One more bay of the same kind as the secondary's, out; or the test is skipped."""
@@ -202,16 +226,29 @@ class Box:
             raise Refused(words, answer["error"]["code"], answer["error"]["sentence"])
         return answer
 
+    def ask(self, verb: str, timeout: float = 120, **arguments: Any) -> Json:
+        """The service's answer to a verb, as `cdpctl` would have it, but at once.
+
+        Raises Refused.
+        """
+        if not self._runs_errands:
+            errands.begin(self.shell)
+            self._runs_errands = True
+        answer = errands.ask(self.shell, verb, arguments, timeout)
+        if "error" in answer:
+            raise Refused(verb, answer["error"]["code"], answer["error"]["sentence"])
+        return answer["ok"]
+
     def disk(self, bay: BayProtocol) -> str:
         """The id under which the box knows the disk of a bay."""
-        for disk in self.cdpctl("disks")["disks"]:
+        for disk in self.ask("disks")["disks"]:
             if disk["serial"] == bay.serial:
                 return str(disk["id"])
         raise NeverSo(f"the box does not know the disk {bay.serial}")
 
     def volume(self, name: str) -> Json:
         """Of `cdpctl status`."""
-        (volume,) = self.cdpctl(f"status {name}")["volumes"]
+        (volume,) = self.ask("status", volume=name)["volumes"]
         return volume
 
     # Waiting
@@ -238,7 +275,7 @@ class Box:
         """Until the box shows both."""
 
         def shown() -> bool:
-            serials = {disk["serial"] for disk in self.cdpctl("disks")["disks"]}
+            serials = {disk["serial"] for disk in self.ask("disks")["disks"]}
             return {pair.primary.serial, pair.secondary.serial} <= serials
 
         self.until("the box shows its disks", shown)
@@ -266,16 +303,29 @@ class Box:
 
     def protect(self, name: str, pair: Pair) -> None:
         """Make a volume and await that it is protected."""
+        self.begin_protecting(name, pair)
+        self.await_state(name, "protected")
+
+    def begin_protecting(self, name: str, pair: Pair) -> None:
+        """Make a volume; its baseline is being copied."""
         primary, secondary = self.disk(pair.primary), self.disk(pair.secondary)
         self.cdpctl(f"protect {name} --primary {primary} --secondary {secondary} --yes")
-        self.await_state(name, "protected")
 
     def verify(self, name: str) -> int:
         """Bytes in which its two disks differ."""
-        self.cdpctl(f"sync {name} --verify --wait", timeout=300)
-        job = self.volume(name)["last_job"]
-        assert job["kind"] == "verify", job
+        number = self.cdpctl(f"sync {name} --verify")["job"]["number"]
+        job = self.await_job(name, number)
+        assert job["result"] == "done", job
         return int(job["bytes_different"])
+
+    def await_job(self, name: str, number: int) -> Json:
+        """A job of the volume, once it has ended."""
+
+        def ended() -> Json:
+            job = self.volume(name)["last_job"]
+            return job if job and job["number"] == number else None
+
+        return self.until(f"job {number} has ended", ended)
 
 
 def faults(bay: Any) -> DiskFaultProtocol:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from random import Random
-from typing import Any
 
 import pytest
 from labgrid import Target
@@ -12,6 +11,7 @@ from hil_tests import breakages, report
 from hil_tests.box import Box
 from hil_tests.drivers.recorded import RecordedLine
 from hil_tests.drivers.virtual import VirtualBox
+from hil_tests.host import Host
 
 
 def _seed(request: pytest.FixtureRequest) -> int:
@@ -57,6 +57,8 @@ def box(
 
 
 @pytest.fixture
-def host(box: Box) -> Any:
+def host(box: Box) -> Iterator[Host]:
     """A host on the network, which the box lets in."""
-    return box.host
+    host = box.host
+    yield host
+    host.leave()

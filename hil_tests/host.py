@@ -8,8 +8,10 @@ import errno
 import socket
 import ssl
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -22,6 +24,7 @@ BOX_NAME: Final = "box.ebbtide.test"
 """What the box's certificate must say."""
 ANSWER_SECONDS: Final = 120
 """A box under TCG takes its time; one that is gone is noticed by the test sooner."""
+READS_AT_ONCE: Final = 16
 
 
 class Unreachable(Exception):
@@ -94,6 +97,19 @@ class Attachment:
 
     def flush(self) -> None:
         self._ask(wire.COMMAND_FLUSH)
+
+    def read_blocks(self, blocks: Iterable[int], block: int = BLOCK) -> list[tuple[int, bytes]]:
+        """Each with its number, in their order; some are under way at once."""
+        wanted, asked, found = list(blocks), dict[int, int](), dict[int, bytes]()
+        todo = iter(wanted)
+        while len(found) < len(wanted):
+            for number in islice(todo, READS_AT_ONCE - len(asked)):
+                asked[self.send(wire.COMMAND_READ, number * block, block)] = number
+            cookie, error, data = self.receive(dict.fromkeys(asked, block))
+            if error:
+                raise Failed(error, errno.errorcode.get(error, "unknown"))
+            found[asked.pop(cookie)] = data
+        return [(number, found[number]) for number in wanted]
 
     def _ask(self, command: int, offset: int = 0, length: int = 0, data: bytes = b"") -> bytes:
         cookie = self.send(command, offset, length, data)
@@ -175,10 +191,19 @@ class Host:
 
     address: tuple[str, int]
     certificates: Path
+    attachments: list[Attachment] = field(default_factory=list)
 
     def attach(self, export: str) -> Attachment:
         """Raises Unreachable."""
-        return Attachment(self.address, self._context(), export)
+        attachment = Attachment(self.address, self._context(), export)
+        self.attachments.append(attachment)
+        return attachment
+
+    def leave(self) -> None:
+        """Whatever is attached still, as after a test that failed."""
+        for attachment in self.attachments:
+            attachment.sever()
+            attachment.close()
 
     def load(self, export: str, seed: int, blocks: int = 256) -> "Load":
         """A load that has begun."""

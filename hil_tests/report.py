@@ -118,6 +118,9 @@ class Report:
             lines.append(f"| {story.name} | {story.outcome} | {story.seconds:.0f} | {counted} |")
         for story in self.stories.values():
             lines += ["", f"## {story.name}", "", f"{story.outcome}, seed {story.seed}", ""]
+            if story.outcome == "failed" and story.seed is not None:
+                test = story.name.partition("[")[0]
+                lines += [f'`EBBTIDE_SEED={story.seed} make hil TESTS="-k {test}"`', ""]
             lines += [f"- {each}" for each in story.happened]
             if story.trouble:
                 lines += ["", "```", story.trouble, "```"]

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from hil_tests.accidents import read_blocks
+from hil_tests.accidents import judge
 from hil_tests.box import Box
 from hil_tests.host import Host
-from hil_tests.oracle import Oracle
 
 pytestmark = [pytest.mark.lg_feature("update-stick"), pytest.mark.timeout(2400)]
 RETURN_SECONDS = 1200
-"""The box gives a new version three minutes to show that it works; under TCG it boots twice."""
+"""The box gives a new version eight minutes to show that it works; under TCG it boots twice."""
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_an_update_while_hosts_write(box: Box, host: Host, stick: Any, seed: int
     assert box.version == "0.1.0"
     box.restart()
     assert box.version == "0.1.1"
-    check(box, host, oracle)
+    judge(box, host, "finance", oracle, 0, points=False)
     box.until("it is found good", lambda: "good" in booted(box))
 
 
@@ -47,7 +46,7 @@ def test_a_version_that_does_not_work_is_left(box: Box, host: Host, stick: Any, 
     assert box.version == "0.1.2"
     box.await_restart(RETURN_SECONDS)
     assert box.version == "0.1.0"
-    check(box, host, oracle)
+    judge(box, host, "finance", oracle, 0, points=False)
     box.await_update_notice("nothing is done")
 
 
@@ -57,15 +56,6 @@ def test_an_update_of_a_strangers_is_refused(box: Box, stick: Any) -> None:
     box.await_update_notice("refused")
     assert box.shell("grub-editenv /efi/EFI/ebbtide/grubenv list") == before
     assert "signature verification failed" in box.shell("journalctl -u rauc --no-pager").lower()
-
-
-def check(box: Box, host: Host, oracle: Oracle) -> None:
-    """All that hosts wrote is there, on both disks."""
-    box.await_state("finance", "protected")
-    with host.attach("finance") as volume:
-        read = read_blocks(volume, oracle.blocks)
-    assert [line for block, data in read for line in oracle.complaints(block, data)] == []
-    assert box.verify("finance") == 0
 
 
 def booted(box: Box) -> str:

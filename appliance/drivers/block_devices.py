@@ -4,6 +4,10 @@ Whole disks only: what has hardware behind it, and loop devices with a file.
 Memory disks, device-mapper, arrays and optical drives are none.  Attaching and
 detaching a loop device is no `add` and `remove` but a `change`; a device
 without a size has no medium and counts as absent.
+
+A disk that udev has not finished with has neither its label nor its permissions yet: it counts as
+absent until the event that says so.  Told before, it would be known by a passing name, and be gone
+and there again under its own a moment later, in the midst of being attached.
 """
 
 import os
@@ -18,6 +22,8 @@ from appliance.cdp.interfaces import SECTOR, DiskIdentity, Post
 from appliance.drivers.discovery import Discovery, FoundDisk, Listener, printable
 from appliance.drivers.occupancy import Occupancy, backing_file, read_text
 
+UDEV: Final = Path("/run/udev/control")
+"""There where udev runs."""
 PERIOD_SECONDS: Final = 30.0
 """A look without cause: mounting tells no one, and the kernel drops events from a full queue."""
 
@@ -70,8 +76,16 @@ def find_block_devices() -> list[FoundDisk]:
         if size and not hidden and not device.properties.get("ID_CDROM"):
             identity = _identity(place, f"/dev/{device.sys_name}", device.properties)
             if identity is not None:
-                disks.append(_found(place, identity, size, occupancy))
+                disk = _found(place, identity, size, occupancy)
+                if disk.in_use is not None or _is_settled(device):
+                    disks.append(disk)
     return disks
+
+
+def _is_settled(device: pyudev.Device) -> bool:
+    """Is there nothing that udev will still say about it?  A loop device is known by its file."""
+    hardware = Path(device.sys_path, "device").exists()
+    return bool(device.is_initialized) or not hardware or not UDEV.exists()
 
 
 def _identity(place: Path, node: str, properties: Mapping[str, str]) -> DiskIdentity | None:

@@ -1,4 +1,4 @@
-"""`python -m appliance.drivers.smart_relay NODE`: what root's smartctl says of a disk.
+"""`python -m appliance.drivers.smart_relay SOCKET NODE`: what root's smartctl says of a disk.
 
 The service has no right to pass SMART's commands to a disk (CAP_SYS_RAWIO,
 CAP_SYS_ADMIN), and with it would be nearly as mighty as root.  Where the unit

@@ -26,8 +26,8 @@ from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
 from appliance.operators.control.server import ControlServer
 from appliance.operators.program import config_option, program
+from appliance.readiness import ALIVE, READY, STOPPING, alive_period, notify
 from appliance.service.box import Box
-from appliance.service.readiness import ALIVE, READY, STOPPING, alive_period, notify
 from appliance.service.watchdog import Watchdog
 
 logger = logging.getLogger("cdpd")

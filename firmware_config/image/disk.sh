@@ -44,7 +44,7 @@ grub-mkimage -O x86_64-efi -p /EFI/ebbtide -o "$parts/grub.efi" \
 grub-editenv "$parts/grubenv" create
 grub-editenv "$parts/grubenv" set "ORDER=A B" A_OK=1 A_TRY=0 B_OK=0 B_TRY=0
 truncate -s "${esp_size}M" "$parts/esp"
-mkfs.vfat -F 32 -n EBBTIDE -i 8e4cb1f0 --invariant "$parts/esp" >/dev/null
+mkfs.vfat -F 32 -n EBBTIDE-ESP -i 8e4cb1f0 --invariant "$parts/esp" >/dev/null
 touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.efi" "$parts/grubenv"
 MTOOLS_SKIP_CHECK=1
 export MTOOLS_SKIP_CHECK
@@ -55,7 +55,7 @@ touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.cfg"
 mcopy -m -i "$parts/esp" "$parts/grub.cfg" "$parts/grubenv" ::EFI/ebbtide/
 
 truncate -s "${state_size}M" "$parts/state"
-mke2fs -q -t ext4 -b 4096 -T default -J size=16 -L ebbtide-state \
+E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -t ext4 -b 4096 -T default -J size=16 -L ebbtide-state \
     -U 8e4cb1f0-7f0c-4d6a-9a0e-6f3b52c7a005 \
     -E hash_seed=8e4cb1f0-7f0c-4d6a-9a0e-6f3b52c7a006,lazy_itable_init=0 "$parts/state"
 

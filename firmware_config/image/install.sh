@@ -15,6 +15,7 @@ put() {
 put 'systemd/*' usr/lib/systemd/system
 put 'sysusers/*' usr/lib/sysusers.d
 put 'tmpfiles/*' usr/lib/tmpfiles.d
+put 'programs/*' usr/lib/ebbtide
 put 'modules-load/*' usr/lib/modules-load.d
 put 'journal/*' usr/lib/systemd/catalog
 put 'udev/*.rules' usr/lib/udev/rules.d

@@ -29,7 +29,7 @@ export INITRD=No
 (set -f; exec mmdebstrap --quiet --mode=root --variant=essential --architectures=amd64 \
     --include="$(words $recipe/packages.list | paste -s -d ,)" \
     $options --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-    --aptopt='Acquire::Languages "none"' \
+    --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "5"' \
     --format=directory bookworm "$root" "$sources")
 sh $recipe/install.sh "$root"
 sh $recipe/service.sh "$root" "$wheels"

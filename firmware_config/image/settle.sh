@@ -36,6 +36,7 @@ ln -sf ../run/systemd/resolve/resolv.conf "$root/etc/resolv.conf"
 touch -d "@$SOURCE_DATE_EPOCH" "$root/usr/lib/clock-epoch"
 # Each box makes its own, on its state.
 : >"$root/etc/machine-id"
+rm -f "$root/etc/nvme/hostnqn" "$root/etc/nvme/hostid"
 
 # The kernel by names that do not change, beside what boots it.
 kernel=$(basename "$(echo "$root"/lib/modules/*)")

@@ -56,12 +56,44 @@ class DiskFaultProtocol(abc.ABC):
         """All of the above is over; what was stalled goes on."""
 
 
+class DiskCopyProtocol(abc.ABC):
+    """Feature `disk-copy`: a bay into whose disk another one can be copied."""
+
+    @abc.abstractmethod
+    def copy_from(self, other: object) -> None:
+        """Byte for byte, from a bay of the same size; both are out."""
+
+
 class LinkProtocol(abc.ABC):
     """Feature `network-link`: the cable between the box and its hosts."""
 
     @abc.abstractmethod
     def cut(self) -> None:
         """Nothing gets through."""
+
+    @abc.abstractmethod
+    def heal(self) -> None:
+        """It does again."""
+
+
+class FarMachineProtocol(abc.ABC):
+    """Feature `far-machine`: a second Linux on a network that it shares with the box alone, with
+    nvme-cli, fio, the programs of firmware_config/programs on its path, and a disk to spare."""
+
+    address: str
+    """Its own, as the box reaches it."""
+    box_address: str
+    """The box's, as it reaches the box."""
+    disk: str
+    """The node of its disk, whose data is destroyed."""
+
+    @abc.abstractmethod
+    def shell(self, command: str, timeout: float = 60) -> str:
+        """What it printed, as root; raises labgrid's ExecutionError if that failed."""
+
+    @abc.abstractmethod
+    def cut(self) -> None:
+        """The cable between the two lets nothing through."""
 
     @abc.abstractmethod
     def heal(self) -> None:

@@ -23,6 +23,7 @@ from pexpect import TIMEOUT
 from hil_tests.drivers.protocols import (
     BatteryProtocol,
     BayProtocol,
+    DiskCopyProtocol,
     DiskFaultProtocol,
     FreshBoxProtocol,
     HostPathProtocol,
@@ -32,7 +33,7 @@ from hil_tests.rig import first_boot
 from hil_tests.rig.authority import Authority
 from hil_tests.rig.disk_faults import DiskFaults
 from hil_tests.rig.machine import LINES, SCSI_BAYS, Machine, NotRunning, SavedState
-from hil_tests.rig.media import MIB, Bus, Disk
+from hil_tests.rig.media import MIB, Bus, Disk, copy_sparsely
 from hil_tests.rig.settings import settings
 
 
@@ -193,7 +194,7 @@ class VirtualLine(ConsoleExpectMixin, Driver, ConsoleProtocol):
 
 @target_factory.reg_driver
 @attr.s(eq=False)
-class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):
+class VirtualBay(Driver, BayProtocol, DiskFaultProtocol, DiskCopyProtocol):
     """A bay of the box: SCSI by their numbers, NVMe by theirs."""
 
     bindings: ClassVar = {"box": VirtualBox}
@@ -216,13 +217,21 @@ class VirtualBay(Driver, BayProtocol, DiskFaultProtocol):
 
     @step(result=True)
     def pull(self) -> object:
-        self._faults = None
+        faults, self._faults = self._faults, None
+        if faults is not None and self.box.running and faults.monitor is self.box.machine.monitor:
+            faults.heal()
         return self.box.machine.pull(self._place, self.box.random)[1]
 
     def blank(self) -> None:
         if self._place in self.box.machine.bays:
             self.pull()
         self.disk.medium.unlink(missing_ok=True)
+
+    @step(args=["other"])
+    def copy_from(self, other: "VirtualBay") -> None:
+        if other.mebibytes != self.mebibytes:
+            raise ValueError(f"{other.serial} is not as large as {self.serial}")
+        copy_sparsely(other.disk.medium, self.disk.medium)
 
     @property
     def faults(self) -> DiskFaults:

@@ -6,10 +6,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import pyudev
+from pytest_mock import MockerFixture
 
 from appliance.cdp.interfaces import DiskIdentity
+from appliance.drivers import block_devices
 from appliance.drivers.block_devices import BlockDevices, find_block_devices
 from appliance.drivers.discovery import Discovery, FoundDisk
 from appliance.drivers.disk_directory import DiskDirectory
@@ -425,6 +429,24 @@ def test_the_machines_own_disks_are_not_free() -> None:
         pytest.skip("the root file system's disk is a virtual one")
     (root,) = (disk for disk in find_block_devices() if disk.identity.node == f"/dev/{name}")
     assert root.in_use is not None
+
+
+def test_a_disk_is_told_once_udev_has_finished_with_it(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """Before, it would have another name."""
+    for name, text in (("size", "2048"), ("device/wwid", "naa.5000c500a1b2c3d4"), ("ro", "0")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    new = SimpleNamespace(
+        sys_name="sdq", sys_path=str(tmp_path), properties={}, is_initialized=False
+    )
+    mocker.patch.object(pyudev.Context, "list_devices", return_value=[new])
+    mocker.patch.object(block_devices, "UDEV", tmp_path)
+    assert find_block_devices() == []
+    new.is_initialized, new.properties = True, {"ID_SERIAL": "35000c500a1b2c3d4"}
+    (disk,) = find_block_devices()
+    assert (disk.identity.id, disk.in_use) == ("35000c500a1b2c3d4", None)
 
 
 def test_memory_disks_and_empty_loop_devices_are_none() -> None:

@@ -20,8 +20,8 @@ from appliance.drivers.discovery import FoundDisk
 from appliance.drivers.disk import RawDisk
 from appliance.drivers.kernel_queue import KernelQueue
 from appliance.loop import Loop
+from appliance.readiness import ALIVE, READY, alive_period, notify
 from appliance.service.bays import Bay, Bays
-from appliance.service.readiness import ALIVE, READY, alive_period, notify
 from appliance.service.watchdog import MARGIN_SECONDS, Request, Watchdog
 from appliance.simulated.world import World
 from tests.service.service_process import MIB, Service

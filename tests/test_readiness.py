@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.service.readiness import READY, notify
+from appliance.readiness import READY, notify
 from tests.service.service_process import BIN, Service
 
 

@@ -1,0 +1,80 @@
+"""Disks that fail, hang or drag in the middle of jobs."""
+
+import pytest
+
+from hil_tests.accidents import judge, judge_point
+from hil_tests.box import Box, faults
+from hil_tests.host import Host, Load
+from hil_tests.oracle import BLOCK
+
+pytestmark = pytest.mark.lg_feature("disk-faults")
+
+
+def _loaded(box: Box, host: Host, seed: int, writes: int) -> tuple[Load, int]:
+    before = box.volume("finance")["write_number"]
+    load = host.load("finance", seed)
+    load.await_writes(writes)
+    return load, before
+
+
+def test_a_bad_sector_on_the_secondary_in_verify(box: Box, host: Host, seed: int) -> None:
+    pair = box.pair()
+    box.protect("finance", pair)
+    load, before = _loaded(box, host, seed, 50)
+    # In the midst of the base image.
+    faults(pair.secondary).fail("read", "medium", first=(40 << 20) // pair.secondary.sector)
+    job = box.cdpctl("sync finance --verify")["job"]["number"]
+    ended = box.await_job("finance", job)
+    assert ended["result"] != "done" or ended["bytes_different"], ended
+    load.await_writes(50)
+    faults(pair.secondary).heal()
+    oracle = load.stop()
+    assert load.failed == []
+    judge(box, host, "finance", oracle, before, points=False)
+
+
+def test_a_bad_sector_on_the_primary_in_verify_and_restore(box: Box, host: Host, seed: int) -> None:
+    """A verify says so; a restore writes over it."""
+    pair = box.pair()
+    box.protect("finance", pair)
+    load, before = _loaded(box, host, seed, 100)
+    oracle = load.stop()
+    block = oracle.writes[-1].block
+    sectors = BLOCK // pair.primary.sector
+    faults(pair.primary).fail("read", "medium", first=block * sectors, count=sectors)
+    job = box.cdpctl("sync finance --verify")["job"]["number"]
+    assert box.await_job("finance", job)["result"]
+    with host.attach("finance") as finance:
+        assert oracle.complaints(block, finance.read(block * BLOCK, BLOCK)) == []
+    box.cdpctl(f"restore finance --to write:{before + 50} --yes")
+    box.until("it has ended", lambda: box.volume("finance")["last_job"]["kind"] == "restore")
+    judge_point(host, "finance", oracle, 50)
+    faults(pair.primary).heal()
+    judge_point(host, "finance", oracle, 50)
+    assert box.verify("finance") == 0
+
+
+def test_a_primary_that_hangs(box: Box, host: Host, seed: int) -> None:
+    """It is taken out of service at its deadline, and comes back by itself, nothing lost."""
+    pair = box.pair()
+    box.protect("finance", pair)
+    load, before = _loaded(box, host, seed, 50)
+    faults(pair.primary).stall()
+    box.until("it is noticed", lambda: box.volume("finance")["state"] != "protected")
+    faults(pair.primary).heal()
+    oracle = load.cut_off()
+    judge(box, host, "finance", oracle, before)
+
+
+def test_a_slow_secondary_under_ack_primary(box: Box, host: Host, seed: int) -> None:
+    """Hosts do not wait for it."""
+    pair = box.pair()
+    box.protect("finance", pair)
+    box.cdpctl("set finance ack=primary")
+    load, before = _loaded(box, host, seed, 10)
+    faults(pair.secondary).slow(16 << 10)
+    load.await_writes(200, timeout=60)
+    oracle = load.stop()
+    assert load.failed == []
+    faults(pair.secondary).heal()
+    judge(box, host, "finance", oracle, before, points=False)
