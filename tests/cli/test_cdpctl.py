@@ -41,7 +41,9 @@ def cdpctl(service: RunningService) -> Cdpctl:
 
 def process(service: RunningService, *words: str, **options: Any) -> "subprocess.Popen[bytes]":
     environment = os.environ | {"EBBTIDE_SOCKET": str(service.socket), "TERM": "xterm"}
-    command = [sys.executable, "-c", "from appliance.cli.main import main; main()", *words]
+    # Whoever runs the tests in the background ignores interrupts, which children inherit.
+    command = ["env", "--default-signal=INT", sys.executable, "-c"]
+    command += ["from appliance.cli.main import main; main()", *words]
     return subprocess.Popen(command, env=environment, **options)
 
 
@@ -315,7 +317,10 @@ def test_an_interrupted_wait_leaves_the_job_alone(service: RunningService) -> No
     assert child.stderr is not None
     assert child.stderr.readline().startswith(b"resync: copying")
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=10)
+    try:
+        _, said = child.communicate(timeout=10)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert b"it goes on; `cdpctl job cancel 1` would stop it" in said
     assert b"Traceback" not in said
