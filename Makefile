@@ -27,7 +27,8 @@ FACES ?= $(shell $(PYTHON) -c 'from tests.fuzz import FACES; print(*FACES)')
 fuzz:
 	for face in $(FACES); do $(PYTHON) -m tests.fuzz $$face --seconds $(SECONDS) || exit 1; done
 
-IMAGE_SCRIPTS := $(wildcard firmware_config/image/*.sh firmware_config/image/root/usr/lib/ebbtide/*)
+IMAGE_SCRIPTS := $(wildcard firmware_config/image/*.sh firmware_config/image/root/usr/lib/ebbtide/* \
+	firmware_config/image/root/usr/local/sbin/*)
 
 lint:
 	.venv/bin/ruff format --check .
