@@ -19,6 +19,7 @@ from labgrid.step import steps
 from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskFaultProtocol,
+    EarlierCutProtocol,
     FreshBoxProtocol,
     LinkProtocol,
 )
@@ -35,6 +36,7 @@ ALARM: Final = re.compile(
 
 _HAPPENINGS: Final[list[tuple[type, str, str]]] = [
     (PowerProtocol, "off", "power cuts"),
+    (EarlierCutProtocol, "off_within", "power cuts"),
     (FreshBoxProtocol, "replace", "power cuts"),
     (BayProtocol, "pull", "pulls"),
     (DiskFaultProtocol, "fail", "disk faults"),

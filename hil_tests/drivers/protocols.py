@@ -130,6 +130,16 @@ class HostPathProtocol(abc.ABC):
         """The directory of `ca.pem`, `host.pem` and `host.key`."""
 
 
+class EarlierCutProtocol(abc.ABC):
+    """Feature `earlier-cut`: a power cut whose moment is chosen when it is over, by what the box
+    wrote to its own disk.  Its bays are empty."""
+
+    @abc.abstractmethod
+    def off_within(self, partition: int, share: float) -> object:
+        """The power had gone when the box had begun that share, 0 to 1, of its writes to this
+        partition of its disk since it was started or replaced; per disk, what that did."""
+
+
 class StickProtocol(abc.ABC):
     """Feature `update-stick`: a USB stick that brings updates, out when a test begins."""
 

@@ -25,11 +25,12 @@ from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskCopyProtocol,
     DiskFaultProtocol,
+    EarlierCutProtocol,
     FreshBoxProtocol,
     HostPathProtocol,
     LinkProtocol,
 )
-from hil_tests.rig import first_boot
+from hil_tests.rig import first_boot, system_disk
 from hil_tests.rig.authority import Authority
 from hil_tests.rig.disk_faults import DiskFaults
 from hil_tests.rig.machine import LINES, SCSI_BAYS, Machine, NotRunning, SavedState
@@ -56,7 +57,13 @@ class VirtualBoard(Resource):
 @target_factory.reg_driver
 @attr.s(eq=False)
 class VirtualBox(
-    Driver, PowerProtocol, FreshBoxProtocol, BatteryProtocol, LinkProtocol, HostPathProtocol
+    Driver,
+    PowerProtocol,
+    FreshBoxProtocol,
+    EarlierCutProtocol,
+    BatteryProtocol,
+    LinkProtocol,
+    HostPathProtocol,
 ):
     """The box.
 
@@ -122,6 +129,11 @@ class VirtualBox(
     def off(self) -> object:
         """Per disk, what was owed, kept, torn and lost."""
         return self.machine.cut_power(self.random)
+
+    @step(args=["partition", "share"], result=True)
+    def off_within(self, partition: int, share: float) -> object:
+        place = system_disk.partition(self.image, partition)
+        return self.machine.cut_power_within(place.start, place.size, share, self.random)
 
     @step()
     def cycle(self) -> None:

@@ -168,6 +168,22 @@ class Machine:
             for disk, told in zip(disks, moment, strict=True)
         }
 
+    def cut_power_within(
+        self, start: int, size: int, share: float, random: Random
+    ) -> dict[str, Cut]:
+        """As if the power had gone when that share of the writes to these bytes of the system's
+        disk had been begun, since it came.  Other disks would remember what came later, so the
+        bays are empty.
+        """
+        if self.bays:
+            raise ValueError("disks in the bays have gone on")
+        self.monitor("stop")
+        self._end()
+        told = self.system.told_within(start, size, share)
+        return {
+            self.system.serial: self.system.power_off(told, power_cut.any_manner(random), random)
+        }
+
     def _moment(self, disks: list[Disk]) -> list[int]:
         """How far the log of each disk is, all at one moment."""
         assert self._process is not None
