@@ -14,7 +14,7 @@ SCRIPTS = RECIPE / "root" / "usr" / "lib" / "ebbtide"
 DEBIANS = Path("/usr/bin/grub-editenv")
 THIS = "0.2.0 abc"
 PLACES = re.compile(
-    r"(?<![\w$}\"])/(efi|var/lib|run|proc|etc/os-release|dev/kmsg|usr/lib/ebbtide)\b"
+    r"(?<![\w$}\"])/(efi|var/lib|run|proc|etc/os-release|dev/kmsg|usr/lib/ebbtide|opt/ebbtide)\b"
 )
 RAUC = """\
 #!/bin/sh
@@ -41,14 +41,24 @@ class Box:
         self.copy = self.memory.with_name("grubenv.copy")
         self.notes = root / "var/lib/ebbtide-image"
         self.now = root / "run/ebbtide-image"
-        for place in ("etc", "proc", "dev", "bin", "usr/lib/ebbtide", "var/lib", "run"):
+        for place in (
+            "etc",
+            "proc",
+            "dev",
+            "bin",
+            "usr/lib/ebbtide",
+            "var/lib/rauc",
+            "run",
+            "opt/ebbtide/bin",
+        ):
             (root / place).mkdir(parents=True)
         self.memory.parent.mkdir(parents=True)
         for script in SCRIPTS.iterdir():
             self._install(script, root / "usr/lib/ebbtide" / script.name)
         self._install(RECIPE / "root/usr/local/sbin/grub-editenv", root / "bin/grub-editenv")
-        self._program("rauc", RAUC.replace("ROOT", str(root)))
-        self._program("systemctl", f'#!/bin/sh\necho "$@" >>{root}/systemctl\n')
+        self.program("rauc", RAUC.replace("ROOT", str(root)))
+        self.program("../opt/ebbtide/bin/python", f'#!/bin/sh\necho "$@" >>{root}/told\n')
+        self.program("systemctl", f'#!/bin/sh\necho "$@" >>{root}/systemctl\n')
         (root / "etc/os-release").write_text("IMAGE_VERSION=0.2.0\nBUILD_ID=abc\n")
         self.boot("A")
         for file in (self.memory, self.copy):
@@ -59,7 +69,7 @@ class Box:
         place.write_text(PLACES.sub(rf"{self.root}/\1", script.read_text()))
         place.chmod(0o755)
 
-    def _program(self, name: str, text: str) -> None:
+    def program(self, name: str, text: str) -> None:
         (self.root / "bin" / name).write_text(text)
         (self.root / "bin" / name).chmod(0o755)
 
@@ -94,6 +104,13 @@ class Box:
     def worked(self, slot: str, version: str = THIS) -> None:
         self.notes.mkdir(exist_ok=True)
         (self.notes / f"worked-{slot}").write_text(f"{version}\n")
+
+    @property
+    def told(self) -> list[str]:
+        """What the service heard."""
+        said = self.root / "told"
+        lines = said.read_text().splitlines() if said.exists() else []
+        return [line.removeprefix("-Im appliance.cli.news ") for line in lines]
 
     @property
     def restarted(self) -> bool:
@@ -188,6 +205,8 @@ def test_a_version_that_works_is_marked_and_noted(box: Box) -> None:
     assert (box.notes / "worked-A").read_text() == f"{THIS}\n"
     told = box.remembered()
     assert (told["ORDER"], told["A_OK"], told["A_TRY"]) == ("A B", "1", "0")
+    box.script("mark-good")
+    assert box.told == ["works version=0.2.0 slot=A"], "the first time"
 
 
 def test_a_version_that_never_worked_is_not_booted_again(box: Box) -> None:
@@ -196,6 +215,7 @@ def test_a_version_that_never_worked_is_not_booted_again(box: Box) -> None:
     box.script("mark-good")
     told = box.remembered()
     assert (told["ORDER"], told["B_OK"]) == ("A B", "0")
+    assert "went back version=0.2.0 slot=A reason=slot B does not work" in box.told
 
 
 def test_three_power_cuts_say_nothing_against_a_version_that_has_worked(box: Box) -> None:
@@ -225,6 +245,7 @@ def test_a_slot_chosen_in_the_menu_stays_chosen(box: Box) -> None:
     box.script("mark-good")
     told = box.remembered()
     assert (told["ORDER"], told["B_OK"]) == ("A B", "1"), "it is not bad for that"
+    assert not any("went back" in words for words in box.told)
 
 
 def test_what_is_installed_before_this_one_is_found_good_is_not_bad(box: Box) -> None:
@@ -268,6 +289,76 @@ def test_one_without_another_waits_for_an_update(box: Box) -> None:
     assert "no other version" in box.script("go-back")
     assert not box.restarted
     box.script("before-install")
+
+
+def test_what_was_installed_is_told(box: Box) -> None:
+    (box.root / "var/lib/rauc/central.raucs").write_text(
+        "[slot.rootfs.0]\nbundle.version=0.2.0\n\n[slot.rootfs.1]\nbundle.version=0.3.0\n"
+    )
+    box.script("after-install")
+    assert box.told == ["installed version=0.3.0 slot=B"]
+
+
+def stick(box: Box, state: str, bundles: int = 1) -> subprocess.CompletedProcess[str]:
+    """One with so many bundles is plugged in while `ebbtide-works` has `failed`, or has not."""
+    place = box.root / "run/ebbtide-stick/sdx1"
+    place.mkdir(parents=True, exist_ok=True)
+    for number in range(bundles):
+        (place / f"{number}.raucb").touch()
+    box.program("mount", "#!/bin/sh\n")
+    box.program("umount", "#!/bin/sh\n")
+    box.program("rauc", f'#!/bin/sh\necho "$@" >>{box.root}/rauc\n')
+    box.program(
+        "systemctl",
+        f"""#!/bin/sh
+case "$*" in
+    "--quiet is-failed ebbtide-works.service") [ {state} = failed ] ;;
+    "start ebbtide-go-back.service") {box.root}/usr/lib/ebbtide/go-back ;;
+    *) echo "$@" >>{box.root}/systemctl ;;
+esac
+""",
+    )
+    return box.run(box.root / "usr/lib/ebbtide/update-stick", "/dev/sdx1")
+
+
+def installed(box: Box) -> bool:
+    said = box.root / "rauc"
+    return said.exists() and "install" in said.read_text()
+
+
+def test_a_stick_is_installed_once(box: Box) -> None:
+    assert stick(box, "active").returncode == 0
+    assert installed(box)
+    (box.root / "rauc").unlink()
+    assert "installed before" in stick(box, "active").stdout
+    assert not installed(box)
+    assert box.told == ["known"]
+
+
+def test_a_stick_without_a_bundle_is_refused(box: Box) -> None:
+    assert stick(box, "active", bundles=2).returncode == 1
+    assert not installed(box)
+    assert box.told == ["refused reason=not one bundle (*.raucb) on the stick, but 2"]
+
+
+def test_a_stick_is_not_in_the_way_of_going_back(box: Box) -> None:
+    box.remember("B_OK=1")
+    assert stick(box, "failed").returncode == 1
+    assert not installed(box)
+    assert box.restarted
+
+
+def test_a_stick_helps_a_box_that_has_nothing_to_go_back_to(box: Box) -> None:
+    assert stick(box, "failed").returncode == 0
+    assert installed(box)
+
+
+def test_a_stick_is_installed_by_a_version_that_had_worked(box: Box) -> None:
+    box.worked("A")
+    box.remember("B_OK=1")
+    assert stick(box, "failed").returncode == 0
+    assert installed(box)
+    assert not box.restarted
 
 
 @pytest.mark.parametrize("name", ["grubenv", "grubenv.copy"])
