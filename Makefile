@@ -53,12 +53,12 @@ catalog:
 image:
 	sh firmware_config/image/build.sh
 
-# The tests of the whole machine: on the virtual rig, which needs the image, or on RIG=bench.yaml.
+# The tests of the whole machine: on the virtual rig, with an image of this tree, or on RIG=bench.yaml.
 # TESTS="-k power_cut" chooses; docs/rig.md.
 RIG ?= hil_tests/rigs/virtual.yaml
 TESTS ?=
 hil:
 ifeq ($(RIG),hil_tests/rigs/virtual.yaml)
-	@ls build/image/ebbtide-*-qemu-q35.img >/dev/null 2>&1 || $(MAKE) --no-print-directory image
+	@sh firmware_config/image/current.sh qemu-q35 || $(MAKE) --no-print-directory image
 endif
 	.venv-hil/bin/python -m pytest -c hil_tests/pytest.ini --rootdir . --lg-env $(RIG) $(TESTS) hil_tests

@@ -301,6 +301,12 @@ class Box:
         return self.shell("sed -n s/^IMAGE_VERSION=//p /etc/os-release")
 
     @property
+    def image(self) -> str:
+        """Version and build of what it runs, for people."""
+        told = "sed -n -e s/^IMAGE_VERSION=//p -e s/^BUILD_ID=//p /etc/os-release"
+        return ", ".join(self.shell(told).split())
+
+    @property
     def slot(self) -> str:
         """That it was booted from: A or B."""
         return self.shell("sed -n 's/.*rauc.slot=\\([AB]\\).*/\\1/p' /proc/cmdline")
@@ -312,7 +318,7 @@ class Box:
         lines = self.shell(f"/usr/bin/grub-editenv {file} list").splitlines()
         return dict(line.split("=", 1) for line in lines)
 
-    def await_update_notice(self, words: str, timeout: float = 600) -> None:
+    def await_update_notice(self, words: str, timeout: float = 900) -> None:
         """Until it says so of the stick that is in."""
         look = f"journalctl -b _TRANSPORT=kernel --no-pager | grep 'update: .*{words}' | tail -1"
         self.until(f"the box says '{words}'", lambda: self.shell(look), timeout)

@@ -50,6 +50,8 @@ def box(
             driver.set_clock("utc")
     box = Box(target)
     box.start()
+    told = request.config.stash[report.REPORT]
+    told.image = told.image or box.image
     breakage = breakages.chosen()
     if breakage is not None:
         breakage.inflict(box.shell)
