@@ -19,6 +19,7 @@ from labgrid.step import steps
 from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskFaultProtocol,
+    FarMachineProtocol,
     FreshBoxProtocol,
     LinkProtocol,
 )
@@ -41,6 +42,7 @@ _HAPPENINGS: Final[list[tuple[type, str, str]]] = [
     (DiskFaultProtocol, "stall", "disk faults"),
     (DiskFaultProtocol, "slow", "disk faults"),
     (LinkProtocol, "cut", "link cuts"),
+    (FarMachineProtocol, "cut", "link cuts"),
 ]
 """Which step of which role is told, and under what it is counted."""
 
