@@ -20,6 +20,7 @@ from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskFaultProtocol,
     EarlierCutProtocol,
+    FarMachineProtocol,
     FreshBoxProtocol,
     LinkProtocol,
 )
@@ -43,6 +44,7 @@ _HAPPENINGS: Final[list[tuple[type, str, str]]] = [
     (DiskFaultProtocol, "stall", "disk faults"),
     (DiskFaultProtocol, "slow", "disk faults"),
     (LinkProtocol, "cut", "link cuts"),
+    (FarMachineProtocol, "cut", "link cuts"),
 ]
 """Which step of which role is told, and under what it is counted."""
 
