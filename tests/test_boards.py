@@ -34,6 +34,7 @@ def test_every_delivered_board_reads() -> None:
     assert {path.stem for path in DELIVERED.iterdir()} == {
         "lcd-plate",
         "lcd-plate-mono",
+        "lcd-plate-usb",
         "hand-wired",
         "qemu-q35",
         "x86-sata",
@@ -42,9 +43,10 @@ def test_every_delivered_board_reads() -> None:
         assert read_board(path.stem) == read_board(str(path))
 
 
-def test_the_virtual_board_has_the_common_plate_behind_a_usb_adapter() -> None:
-    virtual, plate = read_board("qemu-q35"), read_board("lcd-plate")
-    assert virtual == msgspec.structs.replace(plate, bus="i2c-tiny-usb")
+@pytest.mark.parametrize("name", ["lcd-plate-usb", "qemu-q35", "x86-sata"])
+def test_boards_with_the_common_plate_behind_a_usb_adapter(name: str) -> None:
+    plate = msgspec.structs.replace(read_board("lcd-plate"), bus="i2c-tiny-usb")
+    assert read_board(name) == plate
 
 
 def test_a_board_of_the_box_goes_before_a_delivered_one(

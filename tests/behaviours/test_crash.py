@@ -7,10 +7,12 @@ import pytest
 
 from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Task
+from tests.simulation.draws import Shape
 from tests.simulation.exhaustive import Story, hold_to_the_word, visit
 from tests.simulation.explorer import Explorer
 from tests.simulation.findings import Tally
-from tests.simulation.rig import LifeEnds, Rig, Shape, protected_media, watched
+from tests.simulation.rig import LifeEnds, Rig
+from tests.simulation.watching import protected_media, watched
 
 SMALL = Shape(primary=136 << 10, secondary=1280 << 10, segment=64 << 10, region=4 << 10)
 MIXED = Shape(

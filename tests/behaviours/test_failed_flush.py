@@ -12,8 +12,10 @@ from appliance.cdp.interfaces import FLUSH, HostRequest
 from appliance.cdp.policies import Ack
 from appliance.cdp.tasks import Completion
 from tests.cdp.simulated_pair import REGION, SimulatedPair
+from tests.simulation.draws import Shape
 from tests.simulation.exhaustive import hold_to_the_word
-from tests.simulation.rig import Rig, Shape, protected_media, watched
+from tests.simulation.rig import Rig
+from tests.simulation.watching import protected_media, watched
 
 BLOCK = 4096
 SHAPE = Shape(primary=136 << 10, secondary=1280 << 10, segment=64 << 10, region=4 << 10)

@@ -8,9 +8,11 @@ import pytest
 from appliance.cdp import lifecycle, superblock
 from appliance.cdp.tasks import Task
 from appliance.errors import WrongDisk
+from tests.simulation.draws import Shape
 from tests.simulation.explorer import Explorer
-from tests.simulation.rig import POOL, Rig, Shape, protected_media, watched
+from tests.simulation.rig import POOL, Rig
 from tests.simulation.sabotage import SABOTAGES, Sabotage
+from tests.simulation.watching import protected_media, watched
 
 SEEDS = 80
 """A sabotage must be noticed within so many."""

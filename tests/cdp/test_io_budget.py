@@ -12,7 +12,9 @@ import pytest
 
 from appliance.cdp.policies import Ack
 from appliance.simulated.counters import Counters
-from tests.simulation.rig import Rig, Shape, protected_media, watched
+from tests.simulation.draws import Shape
+from tests.simulation.rig import Rig
+from tests.simulation.watching import protected_media, watched
 
 SHAPE = Shape(primary=2 << 20, secondary=32 << 20, segment=1 << 20, region=64 << 10)
 PAGE = 4096

@@ -12,9 +12,11 @@ from appliance.cdp.interfaces import FLUSH, SECTOR, WRITE, HostRequest
 from appliance.cdp.policies import Ack
 from appliance.cdp.route import Mode
 from appliance.cdp.tasks import Completion, Task
+from tests.simulation.draws import Shape
 from tests.simulation.exhaustive import hold_to_the_word
 from tests.simulation.oracle import bytes_of
-from tests.simulation.rig import Rig, Shape, protected_media, watched
+from tests.simulation.rig import Rig
+from tests.simulation.watching import protected_media, watched
 
 SHAPE = Shape(primary=136 << 10, secondary=1280 << 10, segment=64 << 10, region=4 << 10)
 

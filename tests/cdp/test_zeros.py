@@ -10,7 +10,9 @@ from appliance.cdp.tasks import Completion
 from appliance.cdp.volume import LARGEST_ZERO
 from appliance.simulated.counters import Counters
 from tests.cdp.simulated_pair import SimulatedPair
-from tests.simulation.rig import Rig, Shape, protected_media, watched
+from tests.simulation.draws import Shape
+from tests.simulation.rig import Rig
+from tests.simulation.watching import protected_media, watched
 
 BLOCK = 4096
 MIB = 1 << 20

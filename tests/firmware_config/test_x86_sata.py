@@ -4,20 +4,12 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import msgspec
 import pytest
-
-from appliance.boards import read_board
 
 RULES = Path(__file__).parents[2] / "firmware_config/udev/bays/x86-sata.rules"
 BAYS = re.findall(
     r'^ENV\{ID_PATH\}=="(.*)", ENV\{EBBTIDE_BAY\}="1"$', RULES.read_text(), re.MULTILINE
 )
-
-
-def test_it_is_the_common_plate_behind_a_usb_adapter() -> None:
-    plate = msgspec.structs.replace(read_board("lcd-plate"), bus="i2c-tiny-usb")
-    assert read_board("x86-sata") == plate
 
 
 @pytest.mark.parametrize(

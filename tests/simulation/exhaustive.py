@@ -15,8 +15,10 @@ import numpy as np
 
 from appliance.errors import PointInGap
 from appliance.simulated.choices import Script, every_script
+from tests.simulation.draws import Shape
 from tests.simulation.oracle import Violation
-from tests.simulation.rig import LifeEnds, Rig, Shape, protected_media, watched
+from tests.simulation.rig import LifeEnds, Rig
+from tests.simulation.watching import protected_media, watched
 
 Story = Callable[[Rig], None]
 

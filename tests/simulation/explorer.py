@@ -30,10 +30,12 @@ from appliance.errors import (
     VolumeNotReady,
 )
 from appliance.events import SECONDARY_LOST
+from tests.simulation.draws import do_one, draw_shape
 from tests.simulation.findings import Failure, Tally
 from tests.simulation.hosts import Hosts
 from tests.simulation.oracle import Tags, Violation
-from tests.simulation.rig import LifeEnds, ReadRefused, Rig, do_one, draw_shape, watched
+from tests.simulation.rig import LifeEnds, ReadRefused, Rig
+from tests.simulation.watching import watched
 
 LIVES = 12
 """Lives in one run, unless told otherwise."""

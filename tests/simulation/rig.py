@@ -6,42 +6,25 @@ step of the world goes through `turn`, where a fuse may end the life: so a
 crash comes between any two events, in recovery as well.
 """
 
-import contextlib
-import gc
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import count
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
 from appliance import events
-from appliance.cdp import (
-    comparison,
-    dirty_region_log,
-    full_scan,
-    intents,
-    pair,
-    recovery,
-    restore,
-    retention,
-    superblock,
-    synchronise,
-)
-from appliance.cdp.delta_map import DeltaMap
+from appliance.cdp import pair, superblock
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import Extents
-from appliance.cdp.history import History
 from appliance.cdp.interfaces import FLUSH, READ, SECTOR, WRITE, ZERO, HostRequest
 from appliance.cdp.journal import Journal
 from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.policies import Ack
 from appliance.cdp.route import Mode
-from appliance.cdp.tasks import Cancelled, Completion, Task
+from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.volume import Service, Volume
 from appliance.cdp.write_path import WritePath
 from appliance.errors import EbbtideError
@@ -49,33 +32,27 @@ from appliance.simulated.choices import Chooser
 from appliance.simulated.disk import SimulatedDisk
 from appliance.simulated.medium import Medium
 from appliance.simulated.world import World
+from tests.simulation.draws import Shape
 from tests.simulation.oracle import Oracle, Tags, Violation, bytes_of, tags_of
 
 PATIENCE_SECONDS = 120
 """Virtual time after which an answer that has not come never will."""
-STEP = 16 << 10
-"""Bytes that restores and folds take at a time, so that the small volume takes several."""
 
 
 class LifeEnds(Exception):
     """The fuse is burnt: power fails, or the service dies, here."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Sizes, in bytes; small, so that everything that happens once in a while happens often."""
+class ReadRefused(Exception):
+    """A read was answered with an errno."""
 
-    primary: int = 160 << 10
-    secondary: int = 1 << 20
-    primary_block: int = 512
-    secondary_block: int = 512
-    region: int = 16 << 10
-    segment: int = 32 << 10
-    capacity: int = 1000
-    """Regions that an intent slot takes."""
-    ceiling_step: int = 1 << 20
-    ack: Ack = Ack.BOTH
-    deadline_seconds: float = 2.0
+
+@dataclass(frozen=True)
+class Media:
+    """What both disks hold once a new pair has had its baseline and was stopped."""
+
+    primary: bytes
+    secondary: bytes
 
 
 POOL = BufferPool()
@@ -92,7 +69,7 @@ class Rig:
         *,
         story: bool = False,
         torn_writes: bool = True,
-        media: "Media | None" = None,
+        media: Media | None = None,
     ) -> None:
         self.shape = shape
         self.world = World(chooser, torn_writes=torn_writes)
@@ -412,125 +389,3 @@ class Rig:
             return self._read_from(view.submit, 0, self.sectors)
         finally:
             view.close()
-
-
-@dataclass(frozen=True)
-class Media:
-    """What both disks hold once a new pair has had its baseline and was stopped."""
-
-    primary: bytes
-    secondary: bytes
-
-
-@cache
-def protected_media(shape: Shape) -> Media:
-    """A start for many short stories, made once."""
-    rig = Rig(1, shape)
-    with watched(rig):
-        rig.format()
-        rig.start()
-        rig.settle_jobs()
-        rig.stop()
-        rig.end("stop")
-    return Media(bytes(rig.primary_medium.contents), bytes(rig.secondary_medium.contents))
-
-
-class ReadRefused(Exception):
-    """A read was answered with an errno."""
-
-
-EXPECTED = (EbbtideError, Cancelled, LifeEnds)
-
-
-@contextlib.contextmanager
-def watched(rig: Rig) -> Iterator[None]:
-    """The engine tells the rig's oracle what it numbers, journals and reads back."""
-    oracle, shape = rig.oracle, rig.shape
-    write, seal, read_history, take_stock, doubt, fail = (
-        WritePath.write,
-        Journal.seal,
-        recovery.read_history,
-        recovery.take_stock,
-        Volume.doubt,
-        Completion.fail,
-    )
-
-    def watched_write(self: WritePath, request: HostRequest, inside_lock: bool = False) -> None:
-        data = None if request.data is None else bytes(request.data)
-        before = self.next_write
-        write(self, request, inside_lock)
-        if self.next_write != before and rig.writes_by(self):
-            oracle.numbered(request, data)
-
-    def watched_seal(self: Journal, memory: memoryview, entries: Any, *rest: Any) -> DeltaMap:
-        delta_map = seal(self, memory, entries, *rest)
-        if rig.journals_to(self):
-            oracle.sealed(entries)
-        return delta_map
-
-    async def watched_read(*arguments: Any) -> History:
-        history = await read_history(*arguments)
-        maps = history.chain.maps
-        oracle.read_back(history.chain, await history.rows(maps[-1]) if maps else None)
-        return history
-
-    async def watched_stock(history: History, *rest: Any) -> None:
-        # By then a restore that hosts have outrun, without this secondary, is forgotten.
-        oracle.restoring = history.chain.restoring
-        await take_stock(history, *rest)
-
-    async def watched_doubt(self: Volume, doubted: Extents) -> None:
-        rig.doubted.append(doubted)
-        await doubt(self, doubted)
-
-    def watched_fail(self: Completion[Any], error: BaseException) -> None:
-        if not isinstance(error, EXPECTED) and not rig.ending:
-            raise error  # a task that nobody awaits would hide it
-        fail(self, error)
-
-    collecting = gc.isenabled()
-    gc.disable()  # so that the coroutines of an ended life do not stir in the next
-    with (
-        contextlib.ExitStack() as ended,
-        patch.object(WritePath, "write", watched_write),
-        patch.object(Journal, "seal", watched_seal),
-        patch.object(recovery, "read_history", watched_read),
-        patch.object(recovery, "take_stock", watched_stock),
-        patch.object(Volume, "doubt", watched_doubt),
-        patch.object(Completion, "fail", watched_fail),
-        patch.object(restore, "STEP", STEP),
-        patch.object(comparison, "STEP", STEP),
-        patch.object(comparison, "WINDOW", STEP),
-        patch.object(synchronise, "STEP", STEP),
-        patch.object(full_scan, "CHUNK", 2 * STEP),
-        patch.object(full_scan, "SAVE_NS", 0),
-        patch.object(retention, "STEP", STEP),
-        patch.object(intents, "CEILING_STEP", shape.ceiling_step),
-        patch.object(recovery, "CEILING_STEP", shape.ceiling_step),
-        patch.object(dirty_region_log, "CEILING_STEP", shape.ceiling_step),
-    ):
-        ended.callback(gc.enable if collecting else gc.disable)
-        ended.callback(gc.collect)
-        ended.callback(setattr, rig, "ending", True)
-        yield
-
-
-def do_one(rng: random.Random, actions: list[tuple[float, Callable[[], None]]]) -> None:
-    """One of them, by weight."""
-    weights = [weight for weight, _ in actions]
-    rng.choices([action for _, action in actions], weights)[0]()
-
-
-def draw_shape(rng: random.Random) -> Shape:
-    """A shape as a seed wants it."""
-    return Shape(
-        primary=rng.choice([136, 160, 160, 208]) << 10,
-        secondary=rng.choice([1280, 1600, 2048]) << 10,
-        primary_block=rng.choice([512, 512, 4096]),
-        secondary_block=rng.choice([512, 512, 4096]),
-        region=rng.choice([4, 8, 16]) << 10,
-        segment=rng.choice([48, 64]) << 10,
-        capacity=rng.choice([1000, 1000, 12]),
-        ceiling_step=rng.choice([1 << 20, 1 << 20, 256]),
-        ack=rng.choice([Ack.BOTH, Ack.BOTH, Ack.PRIMARY]),
-    )

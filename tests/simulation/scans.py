@@ -34,19 +34,14 @@ from appliance.errors import (
     FormatDamaged,
     VolumeNotReady,
 )
+from tests.simulation.draws import do_one, draw_shape
 from tests.simulation.findings import Failure, Tally
 from tests.simulation.hosts import Hosts
 from tests.simulation.oracle import Violation
-from tests.simulation.rig import (
-    LifeEnds,
-    Rig,
-    do_one,
-    draw_shape,
-    protected_media,
-    watched,
-)
+from tests.simulation.rig import LifeEnds, Rig
 from tests.simulation.scan_promises import LOST, SECTORS, Asked, Promises, blocks, sectors_of
 from tests.simulation.spoils import Spoils
+from tests.simulation.watching import protected_media, watched
 
 LIVES = 12
 """Lives in one run, unless told otherwise."""
