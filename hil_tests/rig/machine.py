@@ -33,24 +33,14 @@ NVME_BAYS: Final = 4
 NBD_PORT: Final = 10809
 BOARD_VERSION: Final = 3
 """A saved state fits the very board that saved it: count this on with any change of the board."""
+CABLE_PORT: Final = "cable-port"
+"""Where a card with a cable to another machine is plugged in."""
 FIRMWARE: Final = Path("/usr/share/OVMF")
 _STICK: Final = {"node-name": "stick-media"}
-_CABLE: Final = "cable"
 
 
 class NotRunning(Exception):
     """The machine is off, or QEMU ended by itself; with what it said."""
-
-
-@dataclass(frozen=True, slots=True)
-class CableEnd:
-    """One end of a network cable between two machines, with the network card that it is in."""
-
-    socket: Path
-    """The cable."""
-    listens: bool
-    """The end that is plugged in first."""
-    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +91,11 @@ class Machine:
     def panel_socket(self) -> Path:
         """Where whoever plays the panel connects: usbredir."""
         return self._sockets / "panel"
+
+    @property
+    def cable_socket(self) -> Path:
+        """Where the other end of a cable to another machine is expected."""
+        return self._sockets / "cable"
 
     @property
     def monitor(self) -> Monitor:
@@ -252,29 +247,6 @@ class Machine:
             monitor("blockdev-del", **{"node-name": node["node-name"]})
         return disk, disk.power_off(told, manner or power_cut.any_manner(random), random)
 
-    # A cable to another machine
-
-    def plug_cable(self, end: CableEnd) -> None:
-        """A network card with a cable in it; it does not outlast the power."""
-        address = {"type": "unix", "path": str(end.socket)}
-        self.monitor("netdev_add", type="stream", id=_CABLE, server=end.listens, addr=address)
-        self.monitor(
-            "device_add",
-            driver="virtio-net-pci",
-            bus="cable-port",
-            netdev=_CABLE,
-            mac=end.mac,
-            romfile="",
-        )
-
-    def cut_cable(self) -> None:
-        """Nothing gets through.  This machine's card sees that; the other machine's does not, as
-        where a switch is in between."""
-        self.monitor("set_link", name=_CABLE, up=False)
-
-    def heal_cable(self) -> None:
-        self.monitor("set_link", name=_CABLE, up=True)
-
     # A stick
 
     def plug_stick(self, image: Path) -> None:
@@ -374,7 +346,7 @@ class Machine:
             f"pcie-root-port,id=nvme-bay{bay},addr={6 + bay},chassis={1 + bay},slot={1 + bay}"
             for bay in range(NVME_BAYS)
         ]
-        devices += [f"pcie-root-port,id=cable-port,addr=0xd,chassis={1 + NVME_BAYS},slot=5"]
+        devices += [f"pcie-root-port,id={CABLE_PORT},addr=0xd,chassis={1 + NVME_BAYS},slot=5"]
         forward = f"hostfwd=tcp:127.0.0.1:{self.host_port}-:{NBD_PORT}"
         command += ["-netdev", f"user,id=host,restrict=on,{forward}"]
         command += ["-chardev", f"socket,id=panel,path={self.panel_socket},server=on,wait=off"]
