@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import assert_exact, assert_in_sync, record
-from tests.service.nbd_client import ExportRefusedError
 from tests.service.service_process import MIB, Service
 
 

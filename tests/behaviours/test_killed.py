@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import assert_exact, record
-from tests.service.nbd_client import ExportRefusedError, NbdClient
+from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Image, Life, Recorder
 from tests.service.service_process import MIB, Service
 
