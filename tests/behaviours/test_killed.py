@@ -139,8 +139,8 @@ def test_numbers_that_a_kill_skipped_are_a_gap(service: Service) -> None:
     assert service.contents(f"finance@write:{before}")[:4096] == b"a" * 4096
     assert service.contents(f"finance@write:{after + 1}")[:4096] == b"b" * 4096
     for skipped in (before + 1, after):
-        _, code, sentence = service.refusal(
-            "restore", "finance", "--to", f"write:{skipped}", "--plan"
+        _, code, sentence = service.refused(
+            "restore", volume="finance", to=f"write:{skipped}", plan=True
         )
         assert code == "EB403", sentence
     gaps = service.ask("timeline", volume="finance")["gaps"]
@@ -149,7 +149,7 @@ def test_numbers_that_a_kill_skipped_are_a_gap(service: Service) -> None:
 
 def test_nothing_acknowledged_by_the_primary_alone_is_lost(service: Service) -> None:
     """The journal lags behind the acknowledgements, and a mere kill loses nothing all the same."""
-    service.do("set", "finance", "ack=primary")
+    service.ask("set", volume="finance", settings=["ack=primary"])
     recorder = record(service, "finance", SEED)
     for _ in range(2):
         kill_under_load(service, recorder)
