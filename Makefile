@@ -29,7 +29,8 @@ FACES ?= $(shell $(PYTHON) -c 'from tests.fuzz import FACES; print(*FACES)')
 fuzz:
 	for face in $(FACES); do $(PYTHON) -m tests.fuzz $$face --seconds $(SECONDS) || exit 1; done
 
-IMAGE_SCRIPTS := $(wildcard firmware_config/image/*.sh firmware_config/image/root/usr/lib/ebbtide/*)
+IMAGE_SCRIPTS := $(wildcard firmware_config/image/*.sh firmware_config/image/root/usr/lib/ebbtide/* \
+	firmware_config/image/root/usr/local/sbin/*)
 
 lint:
 	.venv/bin/ruff format --check .
@@ -54,12 +55,12 @@ catalog:
 image:
 	sh firmware_config/image/build.sh
 
-# The tests of the whole machine: on the virtual rig, which needs the image, or on RIG=bench.yaml.
+# The tests of the whole machine: on the virtual rig, with an image of this tree, or on RIG=bench.yaml.
 # TESTS="-k power_cut" chooses; docs/rig.md.
 RIG ?= hil_tests/rigs/virtual.yaml
 TESTS ?=
 hil:
 ifeq ($(RIG),hil_tests/rigs/virtual.yaml)
-	@ls build/image/ebbtide-*-qemu-q35.img >/dev/null 2>&1 || $(MAKE) --no-print-directory image
+	@sh firmware_config/image/current.sh qemu-q35 || $(MAKE) --no-print-directory image
 endif
 	.venv-hil/bin/python -m pytest -c hil_tests/pytest.ini --rootdir . --lg-env $(RIG) $(TESTS) hil_tests

@@ -37,7 +37,7 @@ class DiskNotFound(EbbtideError):
 
     code = "EB101"
     sentence = "no attached disk is called {disk}"
-    remedy = "`cdpctl disks` lists the attached disks and their ids"
+    remedy = "`cdpctl disks` lists the appliance's disks and their ids"
 
 
 class DiskInUse(EbbtideError):
@@ -75,6 +75,16 @@ class DiskFailed(EbbtideError):
     code = "EB105"
     sentence = "disk {disk} failed: {reason}"
     remedy = "check cables and the disk's health; it is taken back into service when it answers"
+
+
+class DiskUnreadable(DiskFailed):
+    """A scan came upon more than a mebibyte that the disk does not give, and was given up: to try
+    the rest, block by block, may take days.  A secondary is taken out of service, as one that
+    refuses writes is, and writes are only tracked.  A primary serves on as well as it can."""
+
+    code = "EB107"
+    sentence = "disk {disk} cannot be read: {reason}"
+    remedy = "check cables and the disk's health, and replace it if that was not it"
 
 
 class WrongDisk(EbbtideError):

@@ -85,6 +85,12 @@ LOGGED_IN: Final = "EV910"
 LOGGED_OUT: Final = "EV911"
 WRONG_PASSWORD: Final = "EV912"
 PASSWORD_CHANGED: Final = "EV913"
+UPDATE_INSTALLED: Final = "EV920"
+UPDATE_REFUSED: Final = "EV921"
+UPDATE_KNOWN: Final = "EV922"
+VERSION_WORKS: Final = "EV923"
+WENT_BACK: Final = "EV924"
+STATE_IN_MEMORY: Final = "EV925"
 REQUEST_LOST: Final = "EV945"
 ADDRESS_ABSENT: Final = "EV946"
 
@@ -418,6 +424,53 @@ KINDS: Final[dict[str, EventKind]] = {
             "info",
             "the service stopped: {reason}",
             "`cdpd` ended in good order.",
+        ),
+        EventKind(
+            UPDATE_INSTALLED,
+            "info",
+            "version {version} was installed into slot {slot}",
+            "An update was checked and written beside the version that runs.  It counts from the"
+            " next start on, and has to show then that it works.",
+        ),
+        EventKind(
+            UPDATE_REFUSED,
+            "warning",
+            "an update was not installed: {reason}",
+            "The version that runs is the one that will be started again, too: a bundle is checked"
+            " before anything is written, and what was written in part is not booted.",
+            "look at the stick, or at `journalctl --unit=rauc`; bring a bundle for this board that"
+            " is signed by whom the box trusts",
+        ),
+        EventKind(
+            UPDATE_KNOWN,
+            "info",
+            "the update on the stick was installed before",
+            "A stick may stay in: what was installed from one is not installed again, even if the"
+            " box has gone back from it.  `rauc install` does it all the same.",
+        ),
+        EventKind(
+            VERSION_WORKS,
+            "info",
+            "version {version} has shown in slot {slot} that it works",
+            "The service was ready and answered.  This version is not left again by itself.",
+        ),
+        EventKind(
+            WENT_BACK,
+            "warning",
+            "version {version} runs in slot {slot}, since {reason}",
+            "Another version was to be started.  One that has worked before is tried again at the"
+            " next start; one that never has is given up.",
+            "look at the journal of the start that failed, `journalctl --list-boots`; bring a"
+            " version that works",
+        ),
+        EventKind(
+            STATE_IN_MEMORY,
+            "warning",
+            "the box keeps its own state in memory: {reason}",
+            "The state partition could not be used, or somebody asked to do without it.  Volumes"
+            " are served, since their facts are on their own disks; settings are the image's, and"
+            " what the box learns until its next start is lost then.",
+            "docs/firmware.md tells how the partition is begun anew",
         ),
         EventKind(
             REQUEST_LOST,

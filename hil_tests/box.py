@@ -22,6 +22,7 @@ from hil_tests.drivers.protocols import (
     BatteryProtocol,
     BayProtocol,
     DiskFaultProtocol,
+    EarlierCutProtocol,
     FreshBoxProtocol,
     HostPathProtocol,
     LinkProtocol,
@@ -105,6 +106,11 @@ class Box:
         """Without a warning."""
         self._leave_shell()
         self.power.off()
+
+    def cut_power_within(self, partition: int, share: float) -> None:
+        """As EarlierCutProtocol has it."""
+        self._leave_shell()
+        self.driver(EarlierCutProtocol).off_within(partition, share)
 
     def power_on(self) -> None:
         """From its own disk, which takes its time; until there is a shell."""
@@ -294,7 +300,25 @@ class Box:
         """Of the image that it runs."""
         return self.shell("sed -n s/^IMAGE_VERSION=//p /etc/os-release")
 
-    def await_update_notice(self, words: str, timeout: float = 600) -> None:
+    @property
+    def image(self) -> str:
+        """Version and build of what it runs, for people."""
+        told = "sed -n -e s/^IMAGE_VERSION=//p -e s/^BUILD_ID=//p /etc/os-release"
+        return ", ".join(self.shell(told).split())
+
+    @property
+    def slot(self) -> str:
+        """That it was booted from: A or B."""
+        return self.shell("sed -n 's/.*rauc.slot=\\([AB]\\).*/\\1/p' /proc/cmdline")
+
+    def boot_memory(self) -> dict[str, str]:
+        """What the boot loader remembers, which is whole, and so is its copy."""
+        file = "/efi/EFI/ebbtide/grubenv"
+        self.shell(f"cmp {file} {file}.copy")
+        lines = self.shell(f"/usr/bin/grub-editenv {file} list").splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def await_update_notice(self, words: str, timeout: float = 900) -> None:
         """Until it says so of the stick that is in."""
         look = f"journalctl -b _TRANSPORT=kernel --no-pager | grep 'update: .*{words}' | tail -1"
         self.until(f"the box says '{words}'", lambda: self.shell(look), timeout)

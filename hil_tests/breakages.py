@@ -6,10 +6,15 @@ Each breakage is one change of one file of the running box, laid over its read-o
 is started anew, by the shell on its system's line: the image stays as it is, and what works here
 works on any rig.  Where `Box.replace` puts another box in its place, that one is whole.
 
+One breakage is of the rig itself, whose disks then lose what they had promised to keep: so it is
+seen that the oracle would find a box that does so.
+
 At last the same tests are run on a box that nobody broke: they must pass.
 """
 
 import base64
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -135,10 +140,46 @@ BREAKAGES: Final = (
 )
 
 
-def chosen() -> Breakage | None:
-    """The one that this run's boxes suffer, by the environment."""
+@dataclass(frozen=True)
+class RigBreakage:
+    """In a function of the rig's own, the one place that says `old` says `new`."""
+
+    name: str
+    module: str
+    function: str
+    old: str
+    new: str
+    test: str
+    """The smallest that must notice."""
+
+    @property
+    def source(self) -> str:
+        """Of the function, whole."""
+        return inspect.getsource(getattr(importlib.import_module(self.module), self.function))
+
+    def inflict(self, shell: Callable[..., str]) -> None:  # noqa: ARG002 -- the box is whole
+        """For as long as this process lasts."""
+        broken = self.source.replace(self.old, self.new)
+        exec(broken, vars(importlib.import_module(self.module)))
+
+
+RIG_BREAKAGES: Final = (
+    RigBreakage(
+        "rig: a disk loses the last writes that it had flushed, too",
+        "hil_tests.rig.power_cut",
+        "survivors",
+        "covered = index < owed_until - 1\n",
+        "covered = index < owed_until - 30\n",
+        _CUT,
+    ),
+)
+
+
+def chosen() -> Breakage | RigBreakage | None:
+    """The one that this run suffers, by the environment."""
     name = os.environ.get(CHOSEN)
-    return next(each for each in BREAKAGES if each.name == name) if name else None
+    all_of_them = (*BREAKAGES, *RIG_BREAKAGES)
+    return next(each for each in all_of_them if each.name == name) if name else None
 
 
 @dataclass(frozen=True)
@@ -174,7 +215,9 @@ def _run(tests: list[str], breakage: str, record: Path) -> list[Outcome]:
 def main(names: list[str]) -> int:
     """0 if all is well with a whole box, and nothing broken goes unnoticed."""
     breakages = [
-        each for each in BREAKAGES if not names or any(name in each.name for name in names)
+        each
+        for each in (*BREAKAGES, *RIG_BREAKAGES)
+        if not names or any(name in each.name for name in names)
     ]
     records = Path("build", "hil", "breakages")
     records.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from labgrid import Target
 
 from hil_tests import breakages, report
 from hil_tests.box import Box
+from hil_tests.drivers.protocols import FarMachineProtocol
 from hil_tests.drivers.recorded import RecordedLine
 from hil_tests.drivers.virtual import VirtualBox
 from hil_tests.host import Host
@@ -50,10 +51,22 @@ def box(
             driver.set_clock("utc")
     box = Box(target)
     box.start()
+    told = request.config.stash[report.REPORT]
+    told.image = told.image or box.image
     breakage = breakages.chosen()
     if breakage is not None:
         breakage.inflict(box.shell)
     return box
+
+
+@pytest.fixture
+def far(request: pytest.FixtureRequest, box: Box) -> Iterator[FarMachineProtocol]:
+    """A machine beside the box, as new; ask for the feature in the test's mark."""
+    machine: FarMachineProtocol = box.driver(FarMachineProtocol)
+    request.node.stash[report.MARKS] += [(line, line.length) for line in machine.lines]
+    machine.start()
+    yield machine
+    machine.stop()
 
 
 @pytest.fixture

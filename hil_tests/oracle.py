@@ -74,8 +74,10 @@ class Oracle:
     def complaints(self, block: int, data: bytes) -> list[str]:
         """What is wrong with a block that was read after the accident."""
         allowed = self.allowed(block)
+        older = {0, *self._of_block.get(block, [])} - allowed
         return [
             f"block {block} sector {start // SECTOR}: stamp {stamp}, not of {sorted(allowed)[:9]}"
+            + (f": flushed write {min(allowed)} is lost" if stamp in older else "")
             for start in range(0, BLOCK, SECTOR)
             for stamp in [_stamp(data[start : start + SECTOR])]
             if stamp not in allowed

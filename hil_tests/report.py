@@ -19,6 +19,8 @@ from labgrid.step import steps
 from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskFaultProtocol,
+    EarlierCutProtocol,
+    FarMachineProtocol,
     FreshBoxProtocol,
     LinkProtocol,
 )
@@ -35,12 +37,14 @@ ALARM: Final = re.compile(
 
 _HAPPENINGS: Final[list[tuple[type, str, str]]] = [
     (PowerProtocol, "off", "power cuts"),
+    (EarlierCutProtocol, "off_within", "power cuts"),
     (FreshBoxProtocol, "replace", "power cuts"),
     (BayProtocol, "pull", "pulls"),
     (DiskFaultProtocol, "fail", "disk faults"),
     (DiskFaultProtocol, "stall", "disk faults"),
     (DiskFaultProtocol, "slow", "disk faults"),
     (LinkProtocol, "cut", "link cuts"),
+    (FarMachineProtocol, "cut", "link cuts"),
 ]
 """Which step of which role is told, and under what it is counted."""
 
@@ -84,6 +88,8 @@ class Report:
         self.stories: dict[str, Story] = {}
         self.current: Story | None = None
         """The test that runs, from the end of its preparation to its own end."""
+        self.image = ""
+        """Version and build of what the box runs, as it says."""
         self.began = time.time()
 
     def step(self, event: Any) -> None:
@@ -111,7 +117,8 @@ class Report:
         """As Markdown."""
         began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.began))
         lines = ["# What the rig did to the box, and what was found", ""]
-        lines += [f"Begun {began}, {time.time() - self.began:.0f} s.", "", self.summary(), ""]
+        lines += [f"Begun {began}, {time.time() - self.began:.0f} s; image {self.image}.", ""]
+        lines += [self.summary(), ""]
         lines += ["| test | outcome | seconds | what happened |", "|---|---|---|---|"]
         for story in self.stories.values():
             counted = ", ".join(f"{count} {what}" for what, count in story.counted.items())
@@ -130,22 +137,23 @@ class Report:
         self.path.write_text("\n".join(lines) + "\n")
 
 
-_KEY: Final = pytest.StashKey[Report]()
+REPORT: Final = pytest.StashKey[Report]()
+"""The run's."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_KEY] = report = Report(config.rootpath / "build" / "hil" / "report.md")
+    config.stash[REPORT] = report = Report(config.rootpath / "build" / "hil" / "report.md")
     steps.subscribe(report.step)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    steps.unsubscribe(config.stash[_KEY].step)
+    steps.unsubscribe(config.stash[REPORT].step)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A panic or a traceback on any line fails any test."""
-    report = item.config.stash[_KEY]
+    report = item.config.stash[REPORT]
     report.current = report.stories[item.nodeid]
     try:
         result = yield
@@ -164,7 +172,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     outcome = yield
-    story = item.config.stash[_KEY].stories.setdefault(item.nodeid, Story(item.name))
+    story = item.config.stash[REPORT].stories.setdefault(item.nodeid, Story(item.name))
     story.seconds += outcome.duration
     story.seed = item.stash.get(SEED, None)
     if story.outcome != "failed" and (outcome.when == "call" or not outcome.passed):
@@ -180,8 +188,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    report = config.stash[_KEY]
+    report = config.stash[REPORT]
     if report.stories:
         report.write()
-        terminalreporter.write_line(report.summary())
+        terminalreporter.write_line(f"Image {report.image}. {report.summary()}")
         terminalreporter.write_line(f"The report: {report.path}")

@@ -10,6 +10,9 @@ What the journal takes from then on is watched, so that at any later time
 * any other sector has not been written since, and is compared with the
   secondary through the PIT map.
 
+A secondary that does not give more than a mebibyte is given up: each read of a bad sector may take
+its drive seconds, and a scan has to end.
+
 Scanning takes no lock and reads far ahead.  It may therefore find blocks
 different that a host was just writing: `revise` takes out what is watched,
 sector by sector, and looks at the rest again under its range lock.
@@ -39,7 +42,7 @@ from appliance.cdp.memory import Buffer, BufferPool
 from appliance.cdp.point_reader import PointReader
 from appliance.cdp.tasks import Ahead, Completion, Task, gather
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, FormatDamaged, VolumeNotReady
+from appliance.errors import DiskFailed, DiskUnreadable, FormatDamaged, VolumeNotReady
 
 STEP = 2 << 20
 """Bytes that are read at once from each disk, and compared."""
@@ -48,6 +51,8 @@ AHEAD = 4
 WINDOW = 1 << 20
 """Bytes whose host writes may have to wait while they are looked at again."""
 SECTORS = BLOCK // SECTOR
+MOST_UNREADABLE = 1 << 20
+"""Bytes that a disk may not give, before a scan of it is given up."""
 
 Pace = Callable[[int], Awaitable[None]]
 """Awaited before each step with its bytes: where the work is held, slowed or cancelled."""
@@ -75,6 +80,8 @@ class Comparison:
         """The scan delta map, and later the host change delta map: what was written since."""
         self.unreadable = EMPTY
         """Blocks that the primary does not give; they count as equal until it does."""
+        self._not_given = 0
+        """Bytes that the secondary did not give."""
         self._primary = primary
         self._path = path
         self._pool = pool
@@ -135,11 +142,11 @@ class Comparison:
         """The sectors of some whole blocks that differ now.
 
         What the secondary does not give, or has lost, differs; what the primary does not
-        give is noted as `unreadable`.
+        give is noted as `unreadable`.  DiskUnreadable if the secondary gives too little.
         """
         try:
             ours, theirs = await self._read_both(blocks)
-        except (DiskFailed, FormatDamaged):
+        except (DiskFailed, FormatDamaged) as error:
             if self._primary.fenced or self._reader.disk.fenced or not self._is_current():
                 raise
             if blocks.total > SECTORS:
@@ -148,6 +155,8 @@ class Comparison:
                     found = union(found, await self._look(block))
                 return found
             if await self._primary_gives(blocks):
+                if isinstance(error, DiskFailed):
+                    self._missed(blocks)
                 return blocks
             self.unreadable = union(self.unreadable, blocks)
             return EMPTY
@@ -170,6 +179,16 @@ class Comparison:
             ours.cancel()
             theirs.release()
             raise
+
+    def _missed(self, blocks: Extents) -> None:
+        self._not_given += blocks.total * SECTOR
+        if self._not_given > MOST_UNREADABLE:
+            raise _too_unreadable(self._reader.disk)
+
+    def require_primary(self) -> None:
+        """DiskUnreadable if it gives too little for a scan of everything to be worth going on."""
+        if self.unreadable.total * SECTOR > MOST_UNREADABLE:
+            raise _too_unreadable(self._primary)
 
     async def _primary_gives(self, blocks: Extents) -> bool:
         try:
@@ -250,6 +269,12 @@ class _Locked:
 
     async def __aexit__(self, *_: object) -> None:
         self._path.unlock(self._offset, self._length)
+
+
+def _too_unreadable(disk: Disk) -> DiskUnreadable:
+    """The error with which a scan of this disk is given up."""
+    reason = f"more than {MOST_UNREADABLE >> 20} MiB of it in one scan"
+    return DiskUnreadable(disk=disk.identity.id, reason=reason)
 
 
 def differing(ours: Buffer, theirs: Buffer, blocks: Extents) -> Extents:

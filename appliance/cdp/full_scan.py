@@ -73,7 +73,8 @@ class FullScan:
     async def run(self) -> None:
         """To the end of the last phase; whoever called it then says so durably.
 
-        What was `unreadable` is told only then: the rest of the volume is compared.
+        What was `unreadable` is told only then: the rest of the volume is compared.  But
+        DiskUnreadable as soon as either disk gives too little.
         """
         scan, job = self._scan, self._job
         job.bytes_scanned, job.bytes_total = scan.cursor, self._size
@@ -158,6 +159,7 @@ class FullScan:
             )
             self.compare = union(self.compare, found)
             scan.cursor += size
+            comparison.require_primary()
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
                 await self._save()
 

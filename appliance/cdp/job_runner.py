@@ -8,7 +8,7 @@ from appliance import events
 from appliance.cdp.jobs import Job, JobKind, Result
 from appliance.cdp.tasks import Cancelled, Task
 from appliance.cdp.volume import Volume
-from appliance.errors import EbbtideError, JobRunning
+from appliance.errors import DiskUnreadable, EbbtideError, JobRunning
 
 
 class JobRunner:
@@ -33,19 +33,27 @@ class JobRunner:
         async def run() -> None:
             try:
                 await work(job)
-                outcome: tuple[Result, Exception | None] = ("done", None)
+                outcome: tuple[Result, EbbtideError | None] = ("done", None)
             except Cancelled:
                 outcome = (job.stopped, None)
             except EbbtideError as error:
                 outcome = ("failed", error)
             volume.job, volume.last_job = None, job
-            history = volume.history
-            if outcome[1] is not None and history is not None and history.disk.fenced:
-                # Without writes of hosts nobody else might notice.
-                assert volume.path is not None
-                volume.path.lose_secondary(OSError(EIO, str(outcome[1])))
+            if outcome[1] is not None:
+                self._look_at_secondary(outcome[1])
             volume.emit(events.JOB_ENDED, volume=volume.name, kind=kind, result=outcome[0])
             job.end(*outcome)
 
         job.task = Task(run())
         return job
+
+    def _look_at_secondary(self, error: EbbtideError) -> None:
+        """Is it lost?  Without writes of hosts nobody else might notice."""
+        history, path = self._volume.history, self._volume.path
+        if history is None:
+            return
+        disk = history.disk
+        unreadable = isinstance(error, DiskUnreadable) and error.fields["disk"] == disk.identity.id
+        if disk.fenced or unreadable:
+            assert path is not None
+            path.lose_secondary(OSError(EIO, str(error)))

@@ -23,7 +23,7 @@ from appliance.cdp.synchronise import Synchroniser
 from appliance.cdp.tasks import Cancelled, Task
 from appliance.cdp.volume import Protection, Service, Volume
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, JobRunning, VolumeNotReady
+from appliance.errors import DiskFailed, DiskUnreadable, JobRunning, VolumeNotReady
 
 LONGEST_RETRY_TICKS = 300
 """Seconds of housekeeping between two attempts of a synchronisation that keeps failing."""
@@ -158,6 +158,11 @@ class VolumeJobs:
             if job.stopped == "cancelled":
                 history.chain.scan = None  # nobody wants it any more
                 history.journal.cut(MapKind.HOST)
+                await history.checkpoint()
+            raise
+        except DiskUnreadable:
+            history.chain.scan = None  # it would only fail again, as soon as the disk is back
+            with suppress(DiskFailed):
                 await history.checkpoint()
             raise
         finally:

@@ -5,6 +5,10 @@ Memory disks, device-mapper, arrays and optical drives are none.  Attaching and
 detaching a loop device is no `add` and `remove` but a `change`; a device
 without a size has no medium and counts as absent.
 
+A disk whose node the service may not open is foreign: udev's rules give it the disks in its bays,
+and nothing else.  So the system's own disk, a stick with an update and the devices that are
+made of it come and go without a word.  Whoever may open all of them (root) is told who uses them.
+
 A disk that udev has not finished with has neither its label nor its permissions yet: it counts as
 absent until the event that says so.  Told before, it would be known by a passing name, and be gone
 and there again under its own a moment later, in the midst of being attached.
@@ -123,6 +127,7 @@ def _identity(place: Path, node: str, properties: Mapping[str, str]) -> DiskIden
 
 def _found(place: Path, identity: DiskIdentity, size: int, occupancy: Occupancy) -> FoundDisk:
     in_use = occupancy.of_device(place)
+    foreign = _is_kept_from_us(identity.node)
     if not identity.id:
         # Its place is only for people to see which one is meant: it is not the disk's own.
         port = printable((place / "device").resolve().name)
@@ -130,7 +135,7 @@ def _found(place: Path, identity: DiskIdentity, size: int, occupancy: Occupancy)
         in_use = in_use or "it has neither a serial number nor a WWN"
     elif in_use is None and read_text(place / "ro") == "1":
         in_use = "it is read-only"
-    elif in_use is None and _is_kept_from_us(identity.node):
+    elif in_use is None and foreign:
         in_use = "it is in none of the appliance's bays: udev gives it to others"
     return FoundDisk(
         identity,
@@ -139,6 +144,7 @@ def _found(place: Path, identity: DiskIdentity, size: int, occupancy: Occupancy)
         int(read_text(place / "queue" / "physical_block_size") or SECTOR),
         read_text(place / "diskseq"),
         in_use,
+        foreign,
     )
 
 

@@ -14,6 +14,8 @@ Invariants:
   both are.
 * A disk that went and came back between two looks is told as disappeared and
   appeared, since what was open on it is dead.
+* A foreign disk is not told at all.  One that becomes foreign stays, in use by others: a slip in
+  the list of bays, while it serves, is no reason to stop its hosts.
 * No disk is opened here.  One that the machine itself uses, or that cannot be
   told from others, says so in `in_use`; only a disk without is free to open.
 """
@@ -38,9 +40,9 @@ class FoundDisk:
     """An attached disk, as far as it can be told without opening it.
 
     `size` in bytes.  `incarnation` differs between two attachments of the same
-    disk.  `in_use` says why it must not be opened, None if it may be.  The
-    blocks of a file are told as those of the commonest disk; the opened disk
-    knows better.
+    disk.  `in_use` says why it must not be opened, None if it may be.  It is
+    `foreign` if it is not the appliance's to look at.  The blocks of a file are
+    told as those of the commonest disk; the opened disk knows better.
     """
 
     identity: DiskIdentity
@@ -49,6 +51,7 @@ class FoundDisk:
     physical_block: int
     incarnation: str
     in_use: str | None = None
+    foreign: bool = False
 
 
 class Listener(Protocol):
@@ -151,7 +154,8 @@ class Discovery:
 
     def _tell(self, found: Sequence[FoundDisk]) -> None:
         before = self._known
-        now = {_key(disk): disk for disk in self._told_apart(found)}
+        ours = [disk for disk in found if not disk.foreign or _key(disk) in before]
+        now = {_key(disk): disk for disk in self._told_apart(ours)}
         self._known = now
         for key, disk in before.items():
             if key not in now:

@@ -25,6 +25,7 @@ from appliance.errors import (
     VolumeNotFound,
 )
 from appliance.events import (
+    KINDS,
     LOGGED_IN,
     LOGGED_OUT,
     PASSWORD_CHANGED,
@@ -33,6 +34,11 @@ from appliance.events import (
     SNAPSHOT_PINNED,
     SNAPSHOT_TAKEN,
     SNAPSHOT_UNPINNED,
+    UPDATE_INSTALLED,
+    UPDATE_KNOWN,
+    UPDATE_REFUSED,
+    VERSION_WORKS,
+    WENT_BACK,
     WRONG_PASSWORD,
 )
 from appliance.operators import answers
@@ -61,6 +67,14 @@ NOTE_EVENTS: Final = {
     "logout": LOGGED_OUT,
     "wrong password": WRONG_PASSWORD,
     "password changed": PASSWORD_CHANGED,
+}
+
+NEWS_EVENTS: Final = {
+    "installed": UPDATE_INSTALLED,
+    "refused": UPDATE_REFUSED,
+    "known": UPDATE_KNOWN,
+    "works": VERSION_WORKS,
+    "went back": WENT_BACK,
 }
 
 Answer = answers.Answer | Iterator[answers.Answer]
@@ -169,6 +183,7 @@ async def status(request: Request) -> Answer:
     return answers.StatusAnswer(
         volumes=sorted(shown, key=lambda volume: volume.name),
         operator=describe.describe_lock(request.desk.lock),
+        image=describe.describe_image(appliance.image),
     )
 
 
@@ -361,6 +376,15 @@ async def note(request: Request) -> Answer:
     return answers.NotedAnswer()
 
 
+async def news(request: Request) -> Answer:
+    about = {name: request.optional_text(name) or "?" for name in ("version", "slot", "reason")}
+    code = NEWS_EVENTS[request.text("what")]
+    request.appliance.emit(code, actor=request.actor, **about)
+    if request.appliance.image is not None:
+        request.appliance.image.hear(code, KINDS[code].sentence.format(**about))
+    return answers.NotedAnswer()
+
+
 async def panel(request: Request) -> Answer:
     key, hold = request.optional_text("press"), request.seconds("hold")
     if key is not None:
@@ -415,6 +439,7 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "events": events,
     "explain": explain_code,
     "note": note,
+    "news": news,
     "panel": panel,
     "panel exchange": panel_exchange,
     "lock": lock,

@@ -134,9 +134,22 @@ class OperatorAnswer(msgspec.Struct, frozen=True):
     since: str
 
 
+class ImageAnswer(msgspec.Struct, frozen=True):
+    """The firmware image that runs, from which slot, and whether it has shown that it works."""
+
+    version: str
+    build: str
+    slot: str
+    proven: bool
+    alerts: list[AlertAnswer]
+
+
 class StatusAnswer(Answer, frozen=True):
+    """`image` is None where the service runs on something else than an image of ours."""
+
     volumes: list[VolumeAnswer]
     operator: OperatorAnswer | None
+    image: ImageAnswer | None = None
 
 
 class LockAnswer(Answer, frozen=True):

@@ -14,6 +14,7 @@ from appliance.operators.answers import (
     ErrorAnswer,
     GapAnswer,
     HistoryAnswer,
+    ImageAnswer,
     JobDescription,
     LabelAnswer,
     MapAnswer,
@@ -27,6 +28,7 @@ from appliance.operators.answers import (
 from appliance.operators.interfaces import (
     AbsentVolume,
     AttachedDisk,
+    Image,
     LabelledDisk,
     RestorePlan,
     View,
@@ -98,6 +100,18 @@ def describe_absent(volume: AbsentVolume) -> VolumeAnswer:
         job=None,
         last_job=None,
         alerts=[AlertAnswer(code, printable(text)) for code, text in volume.alerts],
+    )
+
+
+def describe_image(image: Image | None) -> ImageAnswer | None:
+    if image is None:
+        return None
+    return ImageAnswer(
+        version=printable(image.version),
+        build=printable(image.build),
+        slot=image.slot,
+        proven=image.proven,
+        alerts=[AlertAnswer(code, printable(text)) for code, text in image.alerts.items()],
     )
 
 

@@ -137,11 +137,31 @@ class Volume(Protocol):
     def pin_snapshot(self, name: str, pinned: bool) -> Awaitable[None]: ...
 
 
+class Image(Protocol):
+    """The firmware image that the service runs in.  `proven`: it has shown that it works.
+    `alerts` are what a person should know of it now: sentences by their events' codes."""
+
+    version: str
+    build: str
+    slot: str
+    proven: bool
+    alerts: dict[str, str]
+
+    def hear(self, code: str, text: str) -> None:
+        """An event about it happened."""
+        ...
+
+
 class Appliance(Protocol):
     """The whole box.  Volumes go by their names."""
 
     @property
     def emit(self) -> Emit: ...
+    @property
+    def image(self) -> Image | None:
+        """None on a machine that runs no image of ours."""
+        ...
+
     @property
     def volumes(self) -> Mapping[str, Volume]: ...
     def absent_volumes(self) -> Sequence[AbsentVolume]:

@@ -23,6 +23,8 @@ BACKLIGHTS: Final = ("off", "red", "green", "yellow", "blue", "violet", "teal", 
 """What the front panel has, by the names that its driver gives them."""
 NOTES: Final = ("login", "logout", "wrong password", "password changed")
 """What a console tells of."""
+NEWS: Final = ("installed", "refused", "known", "works", "went back")
+"""What the image's scripts tell of updates."""
 GLASS_WIDTH: Final = 16
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of volumes and snapshots: they stand in export names, commands and on a small screen."""

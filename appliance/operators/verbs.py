@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from appliance.errors import BadRequest
-from appliance.operators.parameters import BACKLIGHTS, KEYS, NOTES, Parameter, Value
+from appliance.operators.parameters import BACKLIGHTS, KEYS, NEWS, NOTES, Parameter, Value
 
 Danger = Literal["none", "destroys"]
 
@@ -216,6 +216,18 @@ VERBS: Final[dict[str, Verb]] = {
             (
                 Parameter("what", "choice", "what happened", choices=NOTES),
                 Parameter("failures", "whole", "so many in a row", required=False),
+            ),
+            changes=False,
+            hidden=True,
+        ),
+        Verb(
+            "news",
+            "The firmware's own: say what became of an update.",
+            (
+                Parameter("what", "choice", "what happened", choices=NEWS),
+                Parameter("version", "text", "the version that it is about", required=False),
+                Parameter("slot", "text", "the slot that it is about", required=False),
+                Parameter("reason", "text", "why", required=False),
             ),
             changes=False,
             hidden=True,

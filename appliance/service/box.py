@@ -32,6 +32,7 @@ from appliance.service import adoption
 from appliance.service.assembly import Assembly
 from appliance.service.bays import Bay, Bays
 from appliance.service.health import HealthWatch
+from appliance.service.image import Image
 
 
 class Box:
@@ -43,8 +44,10 @@ class Box:
         clock: Clock,
         log: EventLog,
         settings: ProtectionSettings,
+        image: Image | None = None,
     ) -> None:
         self.emit = log.emit
+        self.image = image
         self.pool = BufferPool()
         self.bays = Bays(
             loop, self.pool, log.emit, settings.disk_deadline_seconds, clock.monotonic_ns

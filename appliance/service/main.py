@@ -28,6 +28,7 @@ from appliance.operators.control.server import ControlServer
 from appliance.operators.program import config_option, program
 from appliance.readiness import ALIVE, READY, STOPPING, alive_period, notify
 from appliance.service.box import Box
+from appliance.service.image import read_image
 from appliance.service.watchdog import Watchdog
 
 logger = logging.getLogger("cdpd")
@@ -54,7 +55,8 @@ def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
     with Loop(on_error=lambda error: logger.error("a callback failed", exc_info=error)) as loop:
         clock = SystemClock()
         log = EventLog(settings.service.state_dir, clock.wall_ns, loop.offload, loop.after)
-        box = Box(loop, clock, log, settings.protection)
+        image = read_image()
+        box = Box(loop, clock, log, settings.protection, image)
         control = ControlServer(loop, settings.service.control_socket, box)  # no other is there
         listener = Listener(
             loop,
@@ -83,6 +85,8 @@ def serve(settings: Settings, hosts_keys: Credentials | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: loop.post_from_thread(stop))
         log.emit(events.SERVICE_STARTED, release=__version__)
+        if image is not None and image.memory_only:
+            log.emit(events.STATE_IN_MEMORY, reason=image.memory_only)
         notify(READY)
         _feed_watchdog(loop, clock, box, settings.protection.disk_deadline_seconds)
         loop.run()

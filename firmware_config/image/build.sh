@@ -48,6 +48,7 @@ say() {
     echo "image: $(($(date +%s) - began)) s: $*"
 }
 
+tree=$(sh $recipe/tree.sh)
 rm -rf "$work"
 mkdir -p "$work"
 if [ -z "$KEYS" ]; then
@@ -67,6 +68,7 @@ sh $recipe/bundle.sh "$work/slot.img" "$KEYS" "$work/bundle.raucb"
 mv "$work/disk.img" "$products/$name.img"
 mv "$work/bundle.raucb" "$products/$name.raucb"
 cp "$work/root/usr/share/ebbtide/packages" "$products/$name.packages"
+echo "$tree" >"$products/$name.tree"
 rm -rf "$work"
 (cd "$products" && sha256sum "$name.img" "$name.raucb" >"$name.sha256")
 say "done"

@@ -45,14 +45,15 @@ grub-editenv "$parts/grubenv" create
 grub-editenv "$parts/grubenv" set "ORDER=A B" A_OK=1 A_TRY=0 B_OK=0 B_TRY=0
 truncate -s "${esp_size}M" "$parts/esp"
 mkfs.vfat -F 32 -n EBBTIDE-ESP -i 8e4cb1f0 --invariant "$parts/esp" >/dev/null
-touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.efi" "$parts/grubenv"
+cp "$parts/grubenv" "$parts/grubenv.copy"
+touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.efi" "$parts/grubenv" "$parts/grubenv.copy"
 MTOOLS_SKIP_CHECK=1
 export MTOOLS_SKIP_CHECK
 mmd -i "$parts/esp" ::EFI ::EFI/BOOT ::EFI/ebbtide
 mcopy -m -i "$parts/esp" "$parts/grub.efi" ::EFI/BOOT/BOOTX64.EFI
 cp "$recipe/grub/grub.cfg" "$parts/grub.cfg"
 touch -d "@$SOURCE_DATE_EPOCH" "$parts/grub.cfg"
-mcopy -m -i "$parts/esp" "$parts/grub.cfg" "$parts/grubenv" ::EFI/ebbtide/
+mcopy -m -i "$parts/esp" "$parts/grub.cfg" "$parts/grubenv" "$parts/grubenv.copy" ::EFI/ebbtide/
 
 truncate -s "${state_size}M" "$parts/state"
 E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH mke2fs -q -t ext4 -b 4096 -T default -J size=16 -L ebbtide-state \

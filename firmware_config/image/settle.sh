@@ -13,7 +13,7 @@ inside() {
 
 inside systemd-sysusers
 inside systemctl --quiet enable cdpd cdp-smart.socket cdp-panel cdp-exporter cdp-console@ttyS1 \
-    ebbtide-works ebbtide-mark-good ebbtide-grow-state ebbtide-identity ebbtide-catalog efi.automount \
+    ebbtide-works ebbtide-mark-good ebbtide-grow-state ebbtide-identity ebbtide-boot-memory ebbtide-catalog efi.automount \
     systemd-networkd systemd-resolved systemd-timesyncd
 inside systemctl --quiet disable systemd-networkd-wait-online getty@tty1 e2scrub_reap
 inside systemctl --quiet mask apt-daily.timer e2scrub_all.timer fstrim.timer smartmontools.service

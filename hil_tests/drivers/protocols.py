@@ -5,9 +5,10 @@ features that it needs and is skipped where one is missing.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from appliance.glass import Glass, Key
 
@@ -78,7 +79,7 @@ class LinkProtocol(abc.ABC):
 
 class FarMachineProtocol(abc.ABC):
     """Feature `far-machine`: a second Linux on a network that it shares with the box alone, with
-    nvme-cli, fio, the programs of firmware_config/programs on its path, and a disk to spare."""
+    nvme-cli, Python, the programs of firmware_config/programs on its path, and a disk to spare."""
 
     address: str
     """Its own, as the box reaches it."""
@@ -87,13 +88,26 @@ class FarMachineProtocol(abc.ABC):
     disk: str
     """The node of its disk, whose data is destroyed."""
 
+    @property
+    @abc.abstractmethod
+    def lines(self) -> Sequence[Any]:
+        """Those of its serial lines that are recorded."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """As new, its disk blank, and joined to the box as it runs now."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """The rest of a run does without it."""
+
     @abc.abstractmethod
     def shell(self, command: str, timeout: float = 60) -> str:
         """What it printed, as root; raises labgrid's ExecutionError if that failed."""
 
     @abc.abstractmethod
     def cut(self) -> None:
-        """The cable between the two lets nothing through."""
+        """Nothing gets through between the two; the box's own end of the cable looks well."""
 
     @abc.abstractmethod
     def heal(self) -> None:
@@ -128,6 +142,16 @@ class HostPathProtocol(abc.ABC):
     @abc.abstractmethod
     def certificates(self) -> str:
         """The directory of `ca.pem`, `host.pem` and `host.key`."""
+
+
+class EarlierCutProtocol(abc.ABC):
+    """Feature `earlier-cut`: a power cut whose moment is chosen when it is over, by what the box
+    wrote to its own disk.  Its bays are empty."""
+
+    @abc.abstractmethod
+    def off_within(self, partition: int, share: float) -> object:
+        """The power had gone when the box had begun that share, 0 to 1, of its writes to this
+        partition of its disk since it was started or replaced; per disk, what that did."""
 
 
 class StickProtocol(abc.ABC):

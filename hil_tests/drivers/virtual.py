@@ -25,11 +25,12 @@ from hil_tests.drivers.protocols import (
     BayProtocol,
     DiskCopyProtocol,
     DiskFaultProtocol,
+    EarlierCutProtocol,
     FreshBoxProtocol,
     HostPathProtocol,
     LinkProtocol,
 )
-from hil_tests.rig import first_boot
+from hil_tests.rig import first_boot, system_disk
 from hil_tests.rig.authority import Authority
 from hil_tests.rig.disk_faults import DiskFaults
 from hil_tests.rig.machine import LINES, SCSI_BAYS, Machine, NotRunning, SavedState
@@ -46,6 +47,8 @@ class VirtualBoard(Resource):
     """The firmware; of several that match, the newest."""
     directory: str = attr.ib()
     """For all that the rig keeps: certificates, a saved state, disks."""
+    run: str = attr.ib(default="run")
+    """Below it, where this machine's own things lie while it is used: one place for each."""
     memory: int = attr.ib(default=1024)
     """MiB."""
     cpus: int = attr.ib(default=2)
@@ -56,7 +59,13 @@ class VirtualBoard(Resource):
 @target_factory.reg_driver
 @attr.s(eq=False)
 class VirtualBox(
-    Driver, PowerProtocol, FreshBoxProtocol, BatteryProtocol, LinkProtocol, HostPathProtocol
+    Driver,
+    PowerProtocol,
+    FreshBoxProtocol,
+    EarlierCutProtocol,
+    BatteryProtocol,
+    LinkProtocol,
+    HostPathProtocol,
 ):
     """The box.
 
@@ -81,7 +90,7 @@ class VirtualBox(
 
     def on_activate(self) -> None:
         self._settings = settings(Authority(self._directory / "certificates"))
-        run = self._directory / "run"
+        run = self._directory / self.board.run
         shutil.rmtree(run, ignore_errors=True)
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
@@ -93,7 +102,7 @@ class VirtualBox(
 
     def on_deactivate(self) -> None:
         self.machine.close()
-        shutil.rmtree(self._directory / "run", ignore_errors=True)
+        shutil.rmtree(self._directory / self.board.run, ignore_errors=True)
 
     def _state(self) -> SavedState:
         return first_boot.saved_state(
@@ -106,7 +115,7 @@ class VirtualBox(
 
     def _use(self, base: Path) -> None:
         """A system disk as it was in the state, whatever happened to the one before."""
-        medium = self._directory / "run" / "system.raw"
+        medium = self._directory / self.board.run / "system.raw"
         medium.unlink(missing_ok=True)
         self._system = Disk("SYSTEM", medium, base.stat().st_size, bus=Bus.SYSTEM, base=base)
 
@@ -122,6 +131,11 @@ class VirtualBox(
     def off(self) -> object:
         """Per disk, what was owed, kept, torn and lost."""
         return self.machine.cut_power(self.random)
+
+    @step(args=["partition", "share"], result=True)
+    def off_within(self, partition: int, share: float) -> object:
+        place = system_disk.partition(self.image, partition)
+        return self.machine.cut_power_within(place.start, place.size, share, self.random)
 
     @step()
     def cycle(self) -> None:

@@ -5,6 +5,7 @@ part of a saved state: a state is restored only into the very machine that saved
 
     00:03.0 system disk    00:05.0 SCSI bays    00:0a.0 USB (front panel)
     00:04.0 network        00:06.0–09.0 NVMe bays    00:0b.0 watchdog
+                                                     00:0d.0 cable to another machine
 """
 
 import os
@@ -30,14 +31,26 @@ LINES: Final = ("system", "product", "journal")
 SCSI_BAYS: Final = 8
 NVME_BAYS: Final = 4
 NBD_PORT: Final = 10809
-BOARD_VERSION: Final = 2
+BOARD_VERSION: Final = 3
 """A saved state fits the very board that saved it: count this on with any change of the board."""
 FIRMWARE: Final = Path("/usr/share/OVMF")
 _STICK: Final = {"node-name": "stick-media"}
+_CABLE: Final = "cable"
 
 
 class NotRunning(Exception):
     """The machine is off, or QEMU ended by itself; with what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class CableEnd:
+    """One end of a network cable between two machines, with the network card that it is in."""
+
+    socket: Path
+    """The cable."""
+    listens: bool
+    """The end that is plugged in first."""
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +181,22 @@ class Machine:
             for disk, told in zip(disks, moment, strict=True)
         }
 
+    def cut_power_within(
+        self, start: int, size: int, share: float, random: Random
+    ) -> dict[str, Cut]:
+        """As if the power had gone when that share of the writes to these bytes of the system's
+        disk had been begun, since it came.  Other disks would remember what came later, so the
+        bays are empty.
+        """
+        if self.bays:
+            raise ValueError("disks in the bays have gone on")
+        self.monitor("stop")
+        self._end()
+        told = self.system.told_within(start, size, share)
+        return {
+            self.system.serial: self.system.power_off(told, power_cut.any_manner(random), random)
+        }
+
     def _moment(self, disks: list[Disk]) -> list[int]:
         """How far the log of each disk is, all at one moment."""
         assert self._process is not None
@@ -222,6 +251,29 @@ class Machine:
         for node in reversed(disk.nodes()):
             monitor("blockdev-del", **{"node-name": node["node-name"]})
         return disk, disk.power_off(told, manner or power_cut.any_manner(random), random)
+
+    # A cable to another machine
+
+    def plug_cable(self, end: CableEnd) -> None:
+        """A network card with a cable in it; it does not outlast the power."""
+        address = {"type": "unix", "path": str(end.socket)}
+        self.monitor("netdev_add", type="stream", id=_CABLE, server=end.listens, addr=address)
+        self.monitor(
+            "device_add",
+            driver="virtio-net-pci",
+            bus="cable-port",
+            netdev=_CABLE,
+            mac=end.mac,
+            romfile="",
+        )
+
+    def cut_cable(self) -> None:
+        """Nothing gets through.  This machine's card sees that; the other machine's does not, as
+        where a switch is in between."""
+        self.monitor("set_link", name=_CABLE, up=False)
+
+    def heal_cable(self) -> None:
+        self.monitor("set_link", name=_CABLE, up=True)
 
     # A stick
 
@@ -322,6 +374,7 @@ class Machine:
             f"pcie-root-port,id=nvme-bay{bay},addr={6 + bay},chassis={1 + bay},slot={1 + bay}"
             for bay in range(NVME_BAYS)
         ]
+        devices += [f"pcie-root-port,id=cable-port,addr=0xd,chassis={1 + NVME_BAYS},slot=5"]
         forward = f"hostfwd=tcp:127.0.0.1:{self.host_port}-:{NBD_PORT}"
         command += ["-netdev", f"user,id=host,restrict=on,{forward}"]
         command += ["-chardev", f"socket,id=panel,path={self.panel_socket},server=on,wait=off"]

@@ -78,6 +78,21 @@ class Disk:
         """How long the log is: a moment in the disk's life."""
         return self.log.stat().st_size
 
+    def told_within(self, start: int, size: int, share: float) -> int:
+        """How long the log was when that share of the writes to these bytes had been begun, the
+        last of them among those in flight.  Nothing may be in flight any more.
+
+        Raises ValueError if there was none.
+        """
+        moments = [
+            place + 1
+            for place, entry in write_log.placed_entries(self.log, self.sector, self.size)
+            if entry.count and start <= entry.sector * self.sector < start + size
+        ]
+        if not moments:
+            raise ValueError("nothing was written there")
+        return moments[min(int(share * len(moments)), len(moments) - 1)]
+
     def power_off(self, told: int, manner: Manner, random: Random) -> Cut:
         """Settle what reached the medium when the power went, which was at the moment `told`.
 

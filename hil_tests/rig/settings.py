@@ -1,6 +1,7 @@
 """What a rig's box has in /etc beside the image's own: files by their path below it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from hil_tests.rig.authority import Authority
@@ -29,7 +30,7 @@ ExecStart=-/sbin/agetty --autologin root --noclear --keep-baud 115200 %I dumb
 """
 
 _SHELL: Final = f"""\
-PATH=/etc/rig:$PATH
+PATH=/etc/rig:$PATH:/usr/lib/ebbtide
 PS1='{PROMPT}'
 export PAGER=cat SYSTEMD_PAGER=cat SYSTEMD_COLORS=0
 stty columns 500
@@ -92,6 +93,27 @@ MaxLevelConsole=debug
 """
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkCard:
+    """By which a machine is joined to one other."""
+
+    mac: str
+    address: str
+
+
+BOX_CARD: Final = NetworkCard("52:54:00:eb:b7:01", "10.9.0.1")
+FAR_CARD: Final = NetworkCard("52:54:00:eb:b7:02", "10.9.0.2")
+
+
+def _network(card: NetworkCard) -> bytes:
+    # An address that came and went with the cable would be one more thing that breaks.
+    return (
+        f"[Match]\nMACAddress={card.mac}\n\n[Link]\nRequiredForOnline=no\n\n"
+        f"[Network]\nAddress={card.address}/24\nIgnoreCarrierLoss=yes\n"
+        "LinkLocalAddressing=no\nIPv6AcceptRA=no\n"
+    ).encode()
+
+
 def settings(authority: Authority) -> Mapping[str, bytes]:
     """A shell for root on the system's line, hosts over TLS, and the panel."""
     certificate, key = authority.box()
@@ -105,5 +127,8 @@ def settings(authority: Authority) -> Mapping[str, bytes]:
         "rig/warm.py": _WARM.encode(),
         "rig/cdpctl": _CDPCTL.encode(),
         "systemd/journald.conf.d/rig.conf": _JOURNAL.encode(),
+        # Every machine has both, and the card decides which of them it is.
+        "systemd/network/10-cable-box.network": _network(BOX_CARD),
+        "systemd/network/10-cable-far.network": _network(FAR_CARD),
         "inputrc": b"set enable-bracketed-paste off\n",
     }

@@ -57,12 +57,18 @@ def entries(log: Path, sector: int, disk_size: int, until: int) -> Iterator[Entr
 
     Nothing may be in flight any more.  Raises DamagedLog.
     """
+    for place, entry in placed_entries(log, sector, disk_size):
+        if place >= until:
+            return
+        yield entry
+
+
+def placed_entries(log: Path, sector: int, disk_size: int) -> Iterator[tuple[int, Entry]]:
+    """All entries, each with the byte of the log at which it begins; as `entries`."""
     with log.open("rb") as stream:
         stream.seek(sector)
-        while stream.tell() < until:
-            head = stream.read(sector)
-            if not any(head):
-                return
+        while any(head := stream.read(sector)):
+            place = stream.tell() - sector
             first, count, flags, _ = _ENTRY.unpack_from(head)
             if flags > sum(Flag) or (first + count) * sector > disk_size:
                 raise DamagedLog(f"{log}: sectors {first} + {count}, flags {flags:#x}")
@@ -70,4 +76,4 @@ def entries(log: Path, sector: int, disk_size: int, until: int) -> Iterator[Entr
             if count and not flags & (Flag.DISCARD | Flag.MARK):
                 # A write of zeros may end in a hole behind the end of the file.
                 data = stream.read(count * sector).ljust(count * sector, b"\0")
-            yield Entry(first, count, Flag(flags), data)
+            yield place, Entry(first, count, Flag(flags), data)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,6 +143,24 @@ class TestDiscovery:
         del attached[0]
         world.run_for(10)
         assert told.take()[1:] == [("changed", "a", None)]
+
+    def test_a_foreign_disk_is_told_only_if_it_was_ours(
+        self, world: World, told: Told, attached: list[FoundDisk]
+    ) -> None:
+        discovery = Discovery(world, told, lambda: list(attached), period=10)
+        ours, system = found("a", "/dev/x"), found("s", "/dev/y", in_use="mounted at /")
+        update = found("bundle", "/dev/loop0", in_use="it is read-only")
+        twin = found("a", "/dev/z")
+        attached[:] = [ours, *(replace(each, foreign=True) for each in (system, update, twin))]
+        world.run_for(1)
+        assert told.take() == [("appeared", "a", None)]
+        attached[:] = [replace(ours, foreign=True, in_use="udev gives it to others")]
+        world.run_for(10)
+        assert told.take() == [("changed", "a", "udev gives it to others")]
+        attached.clear()
+        world.run_for(10)
+        assert [what for what, _, _ in told.take()] == ["disappeared"]
+        assert discovery.disks == []
 
     def test_a_look_that_is_asked_for_sees_what_was_there_then(
         self, world: World, told: Told, discovery: Discovery, attached: list[FoundDisk]
@@ -427,6 +446,22 @@ def test_a_disk_is_told_once_udev_has_finished_with_it(
     new.is_initialized, new.properties = True, {"ID_SERIAL": "35000c500a1b2c3d4"}
     (disk,) = find_block_devices()
     assert (disk.identity.id, disk.in_use) == ("35000c500a1b2c3d4", None)
+
+
+def test_a_disk_whose_node_is_kept_from_the_service_is_foreign(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """The system's own, say, though it is mounted and nobody needs to be told twice."""
+    for name, text in (("size", "2048"), ("device/wwid", "naa.5000c500a1b2c3d4"), ("ro", "0")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    system = SimpleNamespace(
+        sys_name="null", sys_path=str(tmp_path), properties={"ID_SERIAL": "S"}, is_initialized=True
+    )
+    mocker.patch.object(pyudev.Context, "list_devices", return_value=[system])
+    assert [disk.foreign for disk in find_block_devices()] == [False]
+    mocker.patch("os.access", side_effect=lambda node, mode: mode == os.F_OK)
+    assert [disk.foreign for disk in find_block_devices()] == [True]
 
 
 def test_memory_disks_and_empty_loop_devices_are_none() -> None:

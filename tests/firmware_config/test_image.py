@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -118,6 +119,61 @@ def test_a_board_with_bays_is_a_board(board: str) -> None:
 )
 def test_the_virtual_board_has_twelve_bays(place: str, is_bay: bool) -> None:
     assert any(fnmatchcase(place, pattern) for pattern in bays("qemu-q35")) == is_bay
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree of sources with a built image."""
+    for name in ("appliance/a.py", "docs/a.md", "pyproject.toml", "constraints.txt", ".gitignore"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("/build/\n")
+    recipe = tmp_path / "firmware_config" / "image"
+    recipe.mkdir(parents=True)
+    for name in ("tree.sh", "current.sh"):
+        shutil.copy(RECIPE / name, recipe)
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, timeout=30)
+    products = tmp_path / "build" / "image"
+    products.mkdir(parents=True)
+    (products / "ebbtide-1-x.img").touch()
+    done = subprocess.run(["sh", recipe / "tree.sh"], capture_output=True, timeout=30, check=True)
+    (products / "ebbtide-1-x.tree").write_bytes(done.stdout)
+    return tmp_path
+
+
+def is_current(tree: Path, board: str = "x") -> bool:
+    script = tree / "firmware_config" / "image" / "current.sh"
+    done = subprocess.run(
+        ["sh", script, board], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert bool(done.stdout) == bool(done.returncode), "it says why not"
+    assert not done.stderr
+    return done.returncode == 0
+
+
+def test_an_image_of_this_tree_is_used(tree: Path) -> None:
+    assert is_current(tree)
+    (tree / "docs" / "a.md").write_text("documents do not go into it\n")
+    assert is_current(tree)
+    assert not is_current(tree, "another-board")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: (tree / "appliance/a.py").write_text("changed"),
+        lambda tree: (tree / "appliance/a.py").unlink(),
+        lambda tree: (tree / "appliance/a.py").chmod(0o755),
+        lambda tree: (tree / "firmware_config/new").write_text("not committed"),
+        lambda tree: (tree / "build/image/ebbtide-1-x.tree").unlink(),
+        lambda tree: (tree / "build/image/ebbtide-2-x.img").touch(),
+    ],
+    ids=["changed", "gone", "a program now", "new", "of unknown origin", "another's"],
+)
+def test_any_other_is_not(tree: Path, change: Callable[[Path], object]) -> None:
+    os.utime(tree / "build/image/ebbtide-1-x.img", (1, 1))
+    change(tree)
+    assert not is_current(tree)
 
 
 @pytest.mark.parametrize("name", ["grub.cfg", "ebbtide.cfg"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hil_tests.breakages import BREAKAGES, Breakage
+from hil_tests.breakages import BREAKAGES, RIG_BREAKAGES, Breakage, RigBreakage
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {
@@ -26,8 +26,14 @@ def test_it_breaks_one_place(breakage: Breakage) -> None:
     assert breakage.new != breakage.old
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda each: each.name)
-def test_who_must_notice_is_there(breakage: Breakage) -> None:
+@pytest.mark.parametrize("breakage", RIG_BREAKAGES, ids=lambda each: each.name)
+def test_of_the_rig_it_breaks_one_place(breakage: RigBreakage) -> None:
+    assert breakage.source.count(breakage.old) == 1
+    assert breakage.new != breakage.old
+
+
+@pytest.mark.parametrize("breakage", [*BREAKAGES, *RIG_BREAKAGES], ids=lambda each: each.name)
+def test_who_must_notice_is_there(breakage: Breakage | RigBreakage) -> None:
     module, _, test = breakage.test.partition("::")
     source = (ROOT / "hil_tests" / module).read_text()
     assert f"def {test.partition('[')[0]}(" in source

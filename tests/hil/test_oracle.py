@@ -17,7 +17,9 @@ def story() -> Oracle:
 
 
 def test_what_was_flushed_must_be_there() -> None:
-    assert story().complaints(5, content(0)) != []
+    lost = story().complaints(5, content(0))
+    assert len(lost) == BLOCK // SECTOR
+    assert "flushed write 1 is lost" in lost[0]
     assert story().complaints(5, content(1)) == []
 
 
@@ -27,7 +29,9 @@ def test_what_came_later_may_be_there_sector_by_sector() -> None:
 
 
 def test_nothing_else_may_be_there() -> None:
-    assert len(story().complaints(5, content(4))) == BLOCK // SECTOR
+    wrong = story().complaints(5, content(4))
+    assert len(wrong) == BLOCK // SECTOR
+    assert "lost" not in wrong[0]
     assert story().complaints(6, content(1)) != []
     assert story().complaints(6, content(0)) == []
 

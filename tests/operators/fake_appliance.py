@@ -24,7 +24,7 @@ from appliance.errors import (
 )
 from appliance.event_log import Event, EventLog
 from appliance.operators import interfaces
-from appliance.operators.interfaces import AbsentVolume, AttachedDisk, Timers, View
+from appliance.operators.interfaces import AbsentVolume, AttachedDisk, Image, Timers, View
 
 MIB = 1 << 20
 HEALTH = {"p": Health("good", "", 34), "s": Health("failing", "its spare blocks run out")}
@@ -178,6 +178,7 @@ class FakeAppliance:
             for name in "abps"
         }
         self.absent: list[AbsentVolume] = []
+        self.image: Image | None = None
         self.alerts_of_disks: list[tuple[str, str]] = []
         self.views: dict[str, View] = {}
         finance = FakeVolume(

@@ -63,6 +63,8 @@ def _greet() -> Conversation[None]:
             paper.line(f"{volume['name']}: {volume['state']}{told}")
         if not status["volumes"]:
             paper.line("no volumes yet")
+        for alert in (status.get("image") or {}).get("alerts", []):
+            paper.line(f"{alert['code']} {alert['text']}")
     except Refused as refused:
         paper.line(f"{refused.answer.code}: {refused.answer.sentence}")
     except EbbtideError as error:

@@ -74,6 +74,10 @@ class Keeper:
                 on_attached()
                 while True:
                     _wait_for_end(attachment)
+                    # Asked at once: if cdpd ends next, its successor has forgotten its jobs.
+                    now = self._past()
+                    if now is not None and not _same_past(past, now):
+                        raise Parted("it is being restored")
                     following = self._follow(attachment, past)
                     attachment.socket.close()
                     attachment = following
@@ -118,8 +122,13 @@ class Keeper:
             raise Parted("its state cannot be asked for")
         if (found.size, found.block, now.primary) != (lost.size, lost.block, past.primary):
             raise Parted("it is another volume")
-        if now.restoring or now.restore not in {"", past.restore}:
+        if not _same_past(past, now):
             raise Parted("it was restored")
+
+
+def _same_past(past: Past, now: Past) -> bool:
+    """Nothing was restored meanwhile, as far as a cdpd knows: a new one has forgotten its jobs."""
+    return not now.restoring and now.restore in {"", past.restore}
 
 
 def _wait_for_end(attachment: Attachment) -> None:

@@ -2,6 +2,9 @@
 
 Not by the ioctls that `nbd-client -persist` uses: with those, all that is under way or comes while
 the server is away fails at once.  By netlink the kernel is told to wait for another connection.
+
+A device that was connected so outlives whoever connected it, even one that was killed.  So each
+bears a mark of ours, which the kernel shows beside the process that connected it.
 """
 
 import os
@@ -16,6 +19,10 @@ RETRY_MILLISECONDS: Final = 2000
 """What a lost connection had under way is sent on the next one after so long at most.  A slow
 answer is only waited for again."""
 ANSWER_SECONDS: Final = 5.0
+MARK: Final = b"ebbtide"
+"""Of what was connected here, in sysfs (`backend`)."""
+PROCESS: Final = b"cdp-kernel-disk"
+"""The name of a process that does so, as far as the kernel keeps names: 15 bytes."""
 
 _NETLINK_GENERIC: Final = 16
 _REQUEST_AND_ACK: Final = 0x1 | 0x4
@@ -37,6 +44,7 @@ _TIMEOUT: Final = 4
 _SERVER_FLAGS: Final = 5
 _SOCKETS: Final = 7
 _DEAD_CONNECTION: Final = 8
+_BACKEND: Final = 10
 _SOCKET_ITEM: Final = 1
 _SOCKET_DESCRIPTOR: Final = 1
 
@@ -55,11 +63,19 @@ _ERRNO: Final = struct.Struct("=i")
 class KernelDisk:
     """One of the kernel's NBD devices, by its name, such as "nbd0"; raises OSError throughout."""
 
-    def __init__(self, name: str, patience: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        patience: float,
+        sysfs: Path = Path("/sys/block"),
+        processes: Path = Path("/proc"),
+    ) -> None:
         """`patience`: for so many seconds, I/O waits for a connection before it fails."""
         if not name.startswith("nbd") or not name.removeprefix("nbd").isdecimal():
             raise ValueError(f"{name} is none of the kernel's NBD devices")
         self.name = name
+        self._place = sysfs / name
+        self._processes = processes
         self._patience = int(patience)
         self._index = int(name.removeprefix("nbd"))
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC)
@@ -77,7 +93,9 @@ class KernelDisk:
         self._netlink.close()
 
     def connect(self, attachment: Attachment) -> None:
-        """Give the kernel a connection; the device must have none."""
+        """Give the kernel a connection; the device must have none that somebody keeps."""
+        if self._is_left_over():
+            self.disconnect()
         self._ask(
             self._family,
             _CONNECT,
@@ -88,10 +106,10 @@ class KernelDisk:
             _attribute(_TIMEOUT, _U64.pack(0)),
             _attribute(_SERVER_FLAGS, _U64.pack(attachment.flags)),
             _attribute(_DEAD_CONNECTION, _U64.pack(self._patience)),
+            _attribute(_BACKEND, MARK + b"\0"),
             _sockets(attachment.socket),
         )
-        place = Path("/sys/block", self.name, "queue", "io_timeout")
-        place.write_text(f"{RETRY_MILLISECONDS}\n")
+        (self._place / "queue" / "io_timeout").write_text(f"{RETRY_MILLISECONDS}\n")
 
     def reconnect(self, attachment: Attachment) -> None:
         """Another connection in the place of one that broke."""
@@ -99,12 +117,26 @@ class KernelDisk:
             self._family,
             _RECONFIGURE,
             _attribute(_INDEX, _U32.pack(self._index)),
+            _attribute(_BACKEND, MARK + b"\0"),
             _sockets(attachment.socket),
         )
 
     def disconnect(self) -> None:
         """What is under way fails, and all that comes."""
         self._ask(self._family, _DISCONNECT, _attribute(_INDEX, _U32.pack(self._index)))
+
+    def _is_left_over(self) -> bool:
+        """Connected by a process like this one, which was killed."""
+        try:
+            mark = (self._place / "backend").read_bytes().strip()
+            process = (self._place / "pid").read_text().strip()
+        except FileNotFoundError:
+            return False
+        try:
+            name = (self._processes / process / "comm").read_bytes().strip()
+        except FileNotFoundError:
+            name = b""
+        return mark == MARK and name != PROCESS
 
     def _resolve(self, family: bytes) -> int:
         answer = self._ask(_CONTROL, _GET_FAMILY, _attribute(_FAMILY_NAME, family))

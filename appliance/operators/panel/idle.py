@@ -1,6 +1,6 @@
 """The page that nobody asked for: how the volumes are, in turn, for whoever walks by."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -11,7 +11,6 @@ from appliance.events import DISK_FAILING
 from appliance.glass import Key
 from appliance.operators.answers import (
     AlertAnswer,
-    DiskAnswer,
     JobDescription,
     VolumeAnswer,
 )
@@ -112,22 +111,23 @@ class IdlePage(Screen):
         self.face.seen = self._pages[self._index].volume or self.face.seen
 
 
-def every_alert(
-    volumes: Sequence[VolumeAnswer], disks: Sequence[DiskAnswer]
-) -> list[tuple[str, AlertAnswer]]:
-    """What is wrong, and with which volume or disk; a free disk that is failing harms nobody."""
-    return [(volume.name, alert) for volume in volumes for alert in volume.alerts] + [
+def every_alert(face: Face) -> list[tuple[str, AlertAnswer]]:
+    """What is wrong, and with which volume or disk, or with the box; a free disk that is failing
+    harms nobody."""
+    volumes = [(volume.name, alert) for volume in face.volumes for alert in volume.alerts]
+    disks = [
         (disk.id, AlertAnswer(DISK_FAILING, f"disk {disk.id} is failing: {disk.health_reason}"))
-        for disk in disks
+        for disk in face.disks
         if disk.health == "failing" and disk.volume is not None
     ]
+    return volumes + disks + [("box", alert) for alert in face.image_alerts]
 
 
-def alert_pages(volumes: Sequence[VolumeAnswer], disks: Sequence[DiskAnswer]) -> list[Page]:
-    names = {volume.name for volume in volumes}
+def alert_pages(face: Face) -> list[Page]:
+    names = {volume.name for volume in face.volumes}
     return [
         Page(name if name in names else None, alert.text, title=f"! {alert.code} alert")
-        for name, alert in every_alert(volumes, disks)
+        for name, alert in every_alert(face)
     ]
 
 

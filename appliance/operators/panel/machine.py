@@ -15,6 +15,7 @@ from typing import Final
 from appliance.events import KINDS
 from appliance.glass import Backlight, Glass, Key
 from appliance.operators.answers import (
+    AlertAnswer,
     DiskAnswer,
     DisksAnswer,
     ErrorAnswer,
@@ -79,6 +80,7 @@ class PanelMachine:
         self.wall = 0.0
         self.volumes: Sequence[VolumeAnswer] = ()
         self.disks: Sequence[DiskAnswer] = ()
+        self.image_alerts: Sequence[AlertAnswer] = ()
         self.seen: str | None = None
         self.gate = Gate(tries)
         self._operator: OperatorAnswer | None = None
@@ -145,6 +147,7 @@ class PanelMachine:
         """How the appliance is now."""
         news = self._news(disks.disks) if self._heard and not self._away else None
         self.volumes, self.disks = status.volumes, disks.disks
+        self.image_alerts = status.image.alerts if status.image is not None else ()
         self._operator = status.operator
         self._heard, self._away = True, False
         self._heard_at = self.now
@@ -253,7 +256,7 @@ class PanelMachine:
             return Backlight.WHITE
         severities = {
             KINDS[alert.code].severity if alert.code in KINDS else "error"
-            for _, alert in every_alert(self.volumes, self.disks)
+            for _, alert in every_alert(self)
         }
         states = {volume.state for volume in self.volumes}
         if "error" in severities or not states <= STATE_COLOURS.keys():
@@ -264,7 +267,7 @@ class PanelMachine:
     def _renew(self) -> None:
         """The idle page tells of what is known now."""
         pages = [page for volume in self.volumes for page in pages_of(volume)]
-        pages += alert_pages(self.volumes, self.disks)
+        pages += alert_pages(self)
         if not self.volumes and self._heard:
             pages.append(Page(None, "No volumes yet", "↵menu"))
         if self._stuck:

@@ -160,7 +160,7 @@ def _alerts(face: Face) -> None:
     def entries() -> Sequence[Choice]:
         return [
             Choice(f"{alert.code} {name}", partial(_alert, face, alert), (name, alert))
-            for name, alert in every_alert(face.volumes, face.disks)
+            for name, alert in every_alert(face)
         ]
 
     face.open(Choices(face, "Alerts", entries, "none now"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from appliance.glass import Key
-from appliance.operators.answers import DiskAnswer, ErrorAnswer, VolumeAnswer
+from appliance.operators.answers import AlertAnswer, DiskAnswer, ErrorAnswer, VolumeAnswer
 from appliance.operators.panel.gate import Gate
 from appliance.operators.panel.text import Lines, fit, heading, marquee, wrap
 
@@ -29,12 +29,14 @@ class Reply:
 
 class Face(Protocol):
     """What screens see of the panel around them.  `now` is monotonic, `wall` since 1970, both in
-    seconds; `seen` is the volume that the idle page showed last."""
+    seconds; `seen` is the volume that the idle page showed last, `image_alerts` are the
+    firmware image's."""
 
     now: float
     wall: float
     volumes: Sequence[VolumeAnswer]
     disks: Sequence[DiskAnswer]
+    image_alerts: Sequence[AlertAnswer]
     seen: str | None
     gate: Gate
 

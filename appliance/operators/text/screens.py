@@ -78,6 +78,16 @@ def status(screen: Screen, answer: Json) -> None:
         if number:
             screen.line()
         _volume(screen, volume)
+    if answer.get("image") is not None:
+        screen.line()
+        _image(screen, answer["image"])
+
+
+def _image(screen: Screen, image: Json) -> None:
+    proven = "works" if image["proven"] else "has not shown yet that it works"
+    screen.line(f"image {image['version']} in slot {image['slot']}: {proven}")
+    for alert in image["alerts"]:
+        screen.line(f"  {alert['code']} {alert['text']}", "bold yellow")
 
 
 def _volume(screen: Screen, volume: Json) -> None:

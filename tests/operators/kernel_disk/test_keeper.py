@@ -22,6 +22,8 @@ class Story:
     def __init__(self) -> None:
         self.turns: list[Turn] = []
         self.past: Past | None = PAST
+        self.past_at_end: Past | None = None
+        """What a cdpd says as it goes away, if it says anything."""
         self.told: list[str] = []
         self.theirs: list[socket.socket] = []
         self.ended = False
@@ -54,6 +56,7 @@ class Story:
 
     def connect(self, attachment: Attachment) -> None:
         self.told.append(f"connected {attachment.server}")
+        self.past = self.past_at_end
         self.theirs.pop().close()
 
     def reconnect(self, attachment: Attachment) -> None:
@@ -87,6 +90,15 @@ def test_a_cdpd_that_was_started_anew_gets_its_device_back(story: Story) -> None
     with pytest.raises(SystemExit):
         story.tell()
     assert story.told == ["connected 100", "ready", "reconnected 200", "disconnected"]
+
+
+def test_a_restore_is_seen_though_whoever_did_it_is_gone_at_once(story: Story) -> None:
+    story.meets(server=100, past=replace(PAST, restore="2026-11-22T11:00:00Z"))
+    story.meets(server=200, past=replace(PAST, restore=""))
+    story.past_at_end = replace(PAST, restore="2026-11-22T11:30:00Z", restoring=True)
+    with pytest.raises(Parted, match="restored"):
+        story.tell()
+    assert story.told == ["connected 100", "ready", "disconnected"]
 
 
 def test_a_last_job_that_was_forgotten_is_no_restore(story: Story) -> None:
