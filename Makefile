@@ -8,8 +8,10 @@ SECONDS ?= 600
 demo:
 	$(PYTHON) demo.py
 
+# A file of tests has one process, so that what its tests share is made once; the files of real
+# services, which take longest, go first.
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 # Timed figures beside peers, in one run.
 bench:

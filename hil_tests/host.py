@@ -19,6 +19,7 @@ from typing import Final, Self
 
 from appliance.hosts.nbd import wire
 from hil_tests.oracle import BLOCK, Oracle, content
+from tests.hosts.nbd import host_words
 
 BOX_NAME: Final = "box.ebbtide.test"
 """What the box's certificate must say."""
@@ -53,7 +54,7 @@ class Attachment:
         self._stream = self._socket.makefile("rwb")
         try:
             self._negotiate(context)
-        except (OSError, Lost) as error:
+        except (OSError, Lost, host_words.ExportRefusedError) as error:
             self._hang_up()
             raise Unreachable(f"{export} at {address[0]}: {error}") from error
 
@@ -125,8 +126,7 @@ class Attachment:
     def send(self, command: int, offset: int = 0, length: int = 0, data: bytes = b"") -> int:
         """Returns the cookie of the request.  Raises Lost."""
         self._cookie += 1
-        head = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, command, self._cookie, offset, length)
-        self._put(head + data)
+        self._put(host_words.request(command, offset, length, cookie=self._cookie, payload=data))
         return self._cookie
 
     def receive(self, reads: dict[int, int]) -> tuple[int, int, bytes]:
@@ -143,30 +143,12 @@ class Attachment:
     # The way in
 
     def _negotiate(self, context: ssl.SSLContext) -> None:
-        self._take(wire.GREETING.size)
-        self._put(wire.CLIENT_FLAGS.pack(wire.FIXED_NEWSTYLE | wire.NO_ZEROES))
-        self._option(wire.OPTION_STARTTLS)
+        host_words.greet(self._take, self._put)
+        host_words.start_tls(self._take, self._put)
         self._stream.close()
         self._socket = context.wrap_socket(self._socket, server_hostname=BOX_NAME)
         self._stream = self._socket.makefile("rwb")
-        name = self.export.encode()
-        self.size = 0
-        wanted = wire.LENGTH.pack(len(name)) + name + b"\0\0"
-        for kind, data in self._option(wire.OPTION_GO, wanted):
-            if kind == wire.REPLY_INFO and int.from_bytes(data[:2]) == wire.INFO_EXPORT:
-                self.size = int.from_bytes(data[2:10])
-
-    def _option(self, number: int, data: bytes = b"") -> list[tuple[int, bytes]]:
-        self._put(wire.OPTION.pack(wire.OPTION_MAGIC, number, len(data)) + data)
-        replies = []
-        while True:
-            head = self._take(wire.OPTION_REPLY.size)
-            _, _, kind, length = wire.OPTION_REPLY.unpack(head)
-            replies.append((kind, self._take(length)))
-            if kind & wire.REPLY_ERROR:
-                raise Lost(f"refused: {replies[-1][1].decode(errors='replace')}")
-            if kind == wire.REPLY_ACK:
-                return replies
+        self.size, _ = host_words.go(self._take, self._put, self.export)
 
     def _put(self, data: bytes) -> None:
         try:

@@ -19,7 +19,7 @@ from typing import Literal
 import pytest
 
 from appliance.loop import Loop
-from tests.service.media import Media, media_in
+from tests.service.media import Media, machine, media_in
 from tests.service.service_process import Service, service_in
 
 
@@ -109,9 +109,10 @@ def loop_device(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         attached.append(_attach(file, sector_size))
         return attached[-1]
 
-    yield attach
-    for node in attached:
-        _detach(node)
+    with machine(alone=False):
+        yield attach
+        for node in attached:
+            _detach(node)
 
 
 @dataclass
@@ -134,7 +135,7 @@ def stalling_device(tmp_path: Path) -> Iterator[Callable[..., StallingDevice]]:
     _needs("losetup", "qemu-nbd", "nbdfuse", "fusermount3")
     if not Path("/dev/fuse").exists():
         pytest.skip("needs /dev/fuse")
-    with contextlib.ExitStack() as made:
+    with machine(alone=False), contextlib.ExitStack() as made:
 
         def make(size: int) -> StallingDevice:
             place = tmp_path / f"stalling-{size}-{time.monotonic_ns()}"

@@ -159,12 +159,13 @@ class Bench:
         assert any(m["last_write"] <= self.marks[0] for m in maps), "and some are not"
 
     def assert_refused_unless_forced(self) -> None:
-        suspect = ("restore", "finance", "--to", f"write:{self.marks[1]}")
-        code, error, sentence = self.service.refusal(*suspect, "--yes", "--wait")
+        service = self.service
+        suspect = {"volume": "finance", "to": f"write:{self.marks[1]}", "yes": True, "wait": True}
+        code, error, sentence = service.refused("restore", **suspect)
         assert (code, error) == (3, "EB404"), sentence
-        trusted = self.service.do("restore", "finance", "--to", f"write:{self.marks[0]}", "--plan")
+        trusted = service.ask("restore", volume="finance", to=f"write:{self.marks[0]}", plan=True)
         assert trusted["plan"]["write"] == self.marks[0]
-        done = self.service.do(*suspect, "--force", "--yes", "--wait")
+        done = service.ask("restore", **suspect, force=True)
         assert done["job"]["result"] == "done"
 
 
@@ -191,18 +192,18 @@ def test_each_changed_block_is_found_and_told(bench: Bench, stopped: bool) -> No
     bench.write_until(lambda: bench.job()["result"] is not None)
     bench.end_load()
     assert (
-        service.do("job", "wait", str(number))["job"]["bytes_scanned"]
+        service.ask("job wait", job=number)["job"]["bytes_scanned"]
         == service.status("finance")["size"]
     )
     assert bench.figures() == ("verify", "done", K * BLOCK, 0)
     bench.assert_suspects("verify")
-    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    again = service.ask("sync", volume="finance", verify=True, wait=True)["job"]
     assert (again["bytes_different"], again["bytes_copied"]) == (K * BLOCK, 0)
     bench.assert_refused_unless_forced()
-    mended = service.do("sync", "finance", "--full", "--wait")["job"]
+    mended = service.ask("sync", volume="finance", full=True, wait=True)["job"]
     assert (mended["bytes_different"], mended["bytes_copied"]) == (K * BLOCK, K * BLOCK)
     bench.assert_suspects("full")
-    equal = service.do("sync", "finance", "--verify", "--wait")["job"]
+    equal = service.ask("sync", volume="finance", verify=True, wait=True)["job"]
     assert equal["bytes_different"] == 0
     newest = service.status("finance")["window"]["newest_write"]
     assert service.contents(f"finance@write:{newest}") == service.contents("finance")
@@ -237,7 +238,7 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
     copied = K * BLOCK if kind == "full" else 0
     assert bench.figures() == (kind, "done", K * BLOCK, copied)
     bench.assert_suspects(kind)
-    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    again = service.ask("sync", volume="finance", verify=True, wait=True)["job"]
     assert again["bytes_different"] == K * BLOCK - copied
 
 
@@ -271,5 +272,5 @@ def test_a_kill_in_any_phase_changes_no_figure(bench: Bench, kind: str, phase: s
     copied = K * BLOCK if kind == "full" else 0
     assert bench.figures() == (kind, "done", K * BLOCK, copied)
     bench.assert_suspects(kind)
-    again = service.do("sync", "finance", "--verify", "--wait")["job"]
+    again = service.ask("sync", volume="finance", verify=True, wait=True)["job"]
     assert again["bytes_different"] == K * BLOCK - copied

@@ -31,7 +31,7 @@ def test_bad_sectors_of_the_primary_are_read_from_the_secondary_and_healed(
     assert service.status("finance")["state"] == "protected"
     assert service.contents("finance") == expected
     assert sum(event["fields"]["length"] for event in service.events("EV106")) == 8192
-    service.do("sync", "finance", "--verify", "--wait")
+    service.ask("sync", volume="finance", verify=True, wait=True)
 
 
 def test_bad_sectors_that_nobody_else_has_are_an_error(

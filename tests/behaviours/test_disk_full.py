@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import assert_exact, assert_in_sync, record
-from tests.service.nbd_client import ExportRefusedError
 from tests.service.service_process import MIB, Service
 
 
@@ -105,10 +105,10 @@ def test_a_restore_that_history_cannot_take_is_refused(service: Service) -> None
     with service.connect("finance") as client:
         for _ in range(4):
             recorder.write_some(client, 200)
-            service.do("snapshot", "finance", f"after-{recorder.life.last}")
+            service.ask("snapshot", volume="finance", name=f"after-{recorder.life.last}")
     oldest = service.ask("timeline", volume="finance")["snapshots"][0]["name"]
-    exit_code, code, sentence = service.refusal(
-        "restore", "finance", "--to", f"snapshot:{oldest}", "--yes"
+    exit_code, code, sentence = service.refused(
+        "restore", volume="finance", to=f"snapshot:{oldest}", yes=True
     )
     assert (exit_code, code) == (3, "EB408"), sentence
     assert_in_sync(service, "finance", recorder)

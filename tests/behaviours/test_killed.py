@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import assert_exact, record
-from tests.service.nbd_client import ExportRefusedError, NbdClient
+from tests.service.nbd_client import NbdClient
 from tests.service.recorder import Image, Life, Recorder
 from tests.service.service_process import MIB, Service
 
@@ -138,8 +139,8 @@ def test_numbers_that_a_kill_skipped_are_a_gap(service: Service) -> None:
     assert service.contents(f"finance@write:{before}")[:4096] == b"a" * 4096
     assert service.contents(f"finance@write:{after + 1}")[:4096] == b"b" * 4096
     for skipped in (before + 1, after):
-        _, code, sentence = service.refusal(
-            "restore", "finance", "--to", f"write:{skipped}", "--plan"
+        _, code, sentence = service.refused(
+            "restore", volume="finance", to=f"write:{skipped}", plan=True
         )
         assert code == "EB403", sentence
     gaps = service.ask("timeline", volume="finance")["gaps"]
@@ -148,7 +149,7 @@ def test_numbers_that_a_kill_skipped_are_a_gap(service: Service) -> None:
 
 def test_nothing_acknowledged_by_the_primary_alone_is_lost(service: Service) -> None:
     """The journal lags behind the acknowledgements, and a mere kill loses nothing all the same."""
-    service.do("set", "finance", "ack=primary")
+    service.ask("set", volume="finance", settings=["ack=primary"])
     recorder = record(service, "finance", SEED)
     for _ in range(2):
         kill_under_load(service, recorder)

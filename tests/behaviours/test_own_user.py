@@ -93,10 +93,10 @@ def test_it_protects_writes_and_restores(
     first, second = (random.Random(seed).randbytes(1 * MIB) for seed in (1, 2))
     with service.connect("finance") as client:
         client.write(0, first)
-        service.do("snapshot", "finance", "first")
+        service.ask("snapshot", volume="finance", name="first")
         client.write(0, second)
         client.flush()
-    service.do("restore", "finance", "--to", "snapshot:first", "--yes", "--wait")
+    service.ask("restore", volume="finance", to="snapshot:first", yes=True, wait=True)
     assert service.contents("finance")[:MIB] == first
     service.stop()
     service.start(alpha.id, beta.id)

@@ -145,13 +145,13 @@ def test_a_file_system_comes_back_and_goes_again(
     fetched.write_bytes(damaged)
     with pytest.raises(AssertionError):
         run("e2fsck", "-fn", fetched)
-    plan = service.do("restore", "finance", "--to", "snapshot:good", "--plan")["plan"]
+    plan = service.ask("restore", volume="finance", to="snapshot:good", plan=True)["plan"]
     assert plan["bytes"] == 65536 * len(range(0, size - MIB, 4 * MIB))
-    service.do("restore", "finance", "--to", "snapshot:good", "--yes", "--wait")
+    service.ask("restore", volume="finance", to="snapshot:good", yes=True, wait=True)
     assert service.contents("finance") == before
     run("nbdcopy", service.uri("finance"), fetched)
     run("e2fsck", "-fn", fetched)
-    service.do("restore", "finance", "--to", f"write:{last}", "--yes", "--wait")
+    service.ask("restore", volume="finance", to=f"write:{last}", yes=True, wait=True)
     assert service.contents("finance") == damaged
     service.do("restore", "finance", "--to", "snapshot:good", "--yes", "--wait")
     assert service.contents("finance") == before

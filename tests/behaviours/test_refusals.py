@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import record
 from tests.service.blank_pair import FAILED, REFUSED, Pair, tool
 from tests.service.media import Media
-from tests.service.nbd_client import ExportRefusedError
 from tests.service.service_process import BIN, MIB, Service
 
 

@@ -107,8 +107,8 @@ def test_a_resync_reads_only_what_was_written_meanwhile(service: Service, load: 
     assert gap["reason"] == "the secondary was away"
     for number in range(recorder.life.first, safe + 1, 9):
         assert_exact(service, "finance", recorder.life, number)
-    code, error, _ = service.refusal(
-        "restore", "finance", "--to", f"write:{gap['to_write']}", "--yes"
+    code, error, _ = service.refused(
+        "restore", volume="finance", to=f"write:{gap['to_write']}", yes=True
     )
     assert (code, error) == (3, "EB403")
     assert_in_sync(service, "finance", recorder)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.hosts.nbd.host_words import ExportRefusedError
 from tests.service.agreement import assert_exact, assert_in_sync, record
 from tests.service.heartbeat import heartbeat
 from tests.service.media import Media, PlayedDisk
-from tests.service.nbd_client import ExportRefusedError
 from tests.service.service_process import MIB, Service
 
 DEADLINE = float(os.environ.get("EBBTIDE_DEADLINE", "1.5"))

@@ -125,7 +125,7 @@ def test_qemu_writes_reads_and_zeroes(site: Site) -> None:
 
 def test_the_past_is_read_over_tls_too(site: Site, tmp_path: Path) -> None:
     before = site.service.contents("finance")
-    site.service.do("snapshot", "finance", "before")
+    site.service.ask("snapshot", volume="finance", name="before")
     run("qemu-io", "-c", "write -P 0x77 0 1M", *qemu(site, site.both))
     view = "finance%40snapshot%3Abefore"
     run("nbdcopy", site.uri(site.both, view), tmp_path / "before")
@@ -163,7 +163,7 @@ def test_refusals_are_told_to_operators(site: Site) -> None:
 def test_a_restore_sends_tls_hosts_away_and_lets_them_in_again(site: Site) -> None:
     service = site.service
     before = service.contents("finance")
-    service.do("snapshot", "finance", "good")
+    service.ask("snapshot", volume="finance", name="good")
     run("qemu-io", "-c", "write -P 0x99 0 2M", *qemu(site, site.both))
     words = ("-c", "write -P 0x9a 2M 64k", "-c", "sleep 20000", *qemu(site, site.both))
     if shutil.which("qemu-io") is None:

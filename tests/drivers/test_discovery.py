@@ -20,8 +20,8 @@ from appliance.drivers.discovery import Discovery, FoundDisk
 from appliance.drivers.disk_directory import DiskDirectory
 from appliance.loop import Loop
 from appliance.simulated.world import World
+from tests.service.media import device_manager
 
-UDEVD = Path("/lib/systemd/systemd-udevd")
 MIB = 1 << 20
 
 
@@ -265,28 +265,8 @@ class TestDiskDirectory:
 @pytest.fixture
 def udevd() -> Iterator[None]:
     """A device manager, unless one runs already."""
-    if os.geteuid() != 0:
-        pytest.skip("loop devices need root")
-    if not UDEVD.exists() or shutil.which("udevadm") is None:
-        pytest.skip("udev is not installed")
-
-    def answers() -> bool:
-        ping = ["udevadm", "control", "--ping", "--timeout=5"]
-        return subprocess.run(ping, capture_output=True, check=False).returncode == 0
-
-    if answers():
+    with device_manager():
         yield
-        return
-    daemon = subprocess.Popen([UDEVD], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while not answers():
-            if daemon.poll() is not None or time.monotonic() > deadline:
-                pytest.skip("systemd-udevd does not run here")
-        yield
-    finally:
-        daemon.terminate()
-        daemon.wait(10)
 
 
 class Loops:

@@ -20,7 +20,7 @@ def assert_in_sync(service: Service, volume: str, recorder: Recorder) -> None:
     recorder.life.check_survived(contents)
     newest = service.status(volume)["window"]["newest_write"]
     assert service.contents(f"{volume}@write:{newest}") == contents.tobytes()
-    job = service.do("sync", volume, "--verify", "--wait")["job"]
+    job = service.ask("sync", volume=volume, verify=True, wait=True)["job"]
     assert (job["result"], job["bytes_different"]) == ("done", 0)
 
 

@@ -54,9 +54,26 @@ def wait_for(ready: Callable[[], bool], what: str, seconds: float = 10.0) -> Non
 
 
 @contextlib.contextmanager
+def machine(alone: bool) -> Iterator[None]:
+    """Wait until no other test, of whatever process, is in the way.
+
+    A service takes every disk of udev's that is its kind: a test with one is alone.
+    """
+    with _MACHINE.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
 def device_manager() -> Iterator[None]:
-    """udev's daemon, unless one runs already."""
+    """The machine alone, with udev's daemon, if none runs already."""
     need()
+    with machine(alone=True), _udevd():
+        yield
+
+
+@contextlib.contextmanager
+def _udevd() -> Iterator[None]:
     ping = ["udevadm", "control", "--ping", "--timeout=5"]
 
     def answers() -> bool:
@@ -353,11 +370,6 @@ class Media:
 
 @contextlib.contextmanager
 def media_in(room: Path) -> Iterator[Media]:
-    """Disks through udev; all of them are gone at the end.
-
-    A service takes every disk that is its kind: one test at a time on a machine.
-    """
-    need()
-    with _MACHINE.open("rb") as machine, device_manager(), contextlib.ExitStack() as made:
-        fcntl.flock(machine, fcntl.LOCK_EX)
+    """Disks through udev; all of them are gone at the end."""
+    with device_manager(), contextlib.ExitStack() as made:
         yield Media(made, room)

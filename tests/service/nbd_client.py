@@ -9,12 +9,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from appliance.hosts.nbd import wire
+from tests.hosts.nbd import host_words
 
 STEP = 1 << 20
-
-
-class ExportRefusedError(Exception):
-    """The server does not give this export; its sentence."""
 
 
 class Reply(NamedTuple):
@@ -75,24 +72,8 @@ class NbdClient:
         return taken
 
     def _negotiate(self, export: str) -> None:
-        magic, options, _ = wire.GREETING.unpack(self._exactly(wire.GREETING.size))
-        assert (magic, options) == (wire.GREETING_MAGIC, wire.OPTION_MAGIC)
-        name = export.encode()
-        data = wire.LENGTH.pack(len(name)) + name + wire.COUNT.pack(0)
-        self._socket.sendall(
-            wire.CLIENT_FLAGS.pack(wire.FIXED_NEWSTYLE | wire.NO_ZEROES)
-            + wire.OPTION.pack(wire.OPTION_MAGIC, wire.OPTION_GO, len(data))
-            + data
-        )
-        while True:
-            header = wire.OPTION_REPLY.unpack(self._exactly(wire.OPTION_REPLY.size))
-            data = self._exactly(header[3])
-            if header[2] == wire.REPLY_ACK:
-                return
-            if header[2] & wire.REPLY_ERROR:
-                raise ExportRefusedError(data.decode())
-            if wire.COUNT.unpack_from(data)[0] == wire.INFO_EXPORT:
-                _, self.size, self.flags = wire.INFO_EXPORT_DATA.unpack(data)
+        host_words.greet(self._exactly, self._socket.sendall)
+        self.size, self.flags = host_words.go(self._exactly, self._socket.sendall, export)
 
     @property
     def in_flight(self) -> int:
@@ -104,10 +85,9 @@ class NbdClient:
         """Ask for something; its cookie.  What does not fit the socket is sent by `collect`."""
         self._cookie += 1
         self._asked[self._cookie] = length if command == wire.COMMAND_READ else 0
-        self._out += wire.REQUEST.pack(
-            wire.REQUEST_MAGIC, flags, command, self._cookie, offset, length
+        self._out += host_words.request(
+            command, offset, length, cookie=self._cookie, flags=flags, payload=data
         )
-        self._out += data
         self._send()
         return self._cookie
 

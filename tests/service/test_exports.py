@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from appliance.hosts.nbd import wire
-from tests.hosts.nbd.played_host import info_or_go, option
-from tests.service.nbd_client import ExportRefusedError
+from tests.hosts.nbd import host_words
+from tests.hosts.nbd.host_words import ExportRefusedError, info_or_go, option
 from tests.service.service_process import MIB, Service
 
 
@@ -30,8 +30,7 @@ class Haggler:
         self._socket.settimeout(30)
         self._socket.connect(str(service.nbd))
         self._stream = self._socket.makefile("rwb")
-        self._stream.read(wire.GREETING.size)
-        self._say(wire.CLIENT_FLAGS.pack(wire.FIXED_NEWSTYLE | wire.NO_ZEROES))
+        host_words.greet(self._stream.read, self._say)
 
     def close(self) -> None:
         self._stream.close()
@@ -41,20 +40,15 @@ class Haggler:
         self._stream.write(data)
         self._stream.flush()
 
-    def ask(self, asked: bytes) -> list[tuple[int, bytes]]:
+    def ask(self, number: int, name: str | None = None) -> list[host_words.Reply]:
         """The replies to an option, to the last."""
-        self._say(asked)
-        replies = [(0, b"")]
-        while replies[-1][0] != wire.REPLY_ACK and not replies[-1][0] & wire.REPLY_ERROR:
-            header = self._stream.read(wire.OPTION_REPLY.size)
-            _, _, kind, length = wire.OPTION_REPLY.unpack(header)
-            replies.append((kind, self._stream.read(length)))
-        return replies[1:]
+        self._say(option(number) if name is None else info_or_go(number, name))
+        return host_words.replies(self._stream.read, number)
 
     def exports(self) -> dict[str, str]:
         """What LIST shows: description by name."""
         found = {}
-        for kind, data in self.ask(option(wire.OPTION_LIST))[:-1]:
+        for kind, data in self.ask(wire.OPTION_LIST)[:-1]:
             assert kind == wire.REPLY_SERVER
             (length,) = wire.LENGTH.unpack_from(data)
             found[data[4 : 4 + length].decode()] = data[4 + length :].decode()
@@ -68,7 +62,7 @@ def assert_refused(service: Service, told: Haggler, reason: str) -> None:
         assert host.exports() == {}
         for name in ("finance", ""):
             for asked in (wire.OPTION_INFO, wire.OPTION_GO):
-                ((kind, sentence),) = host.ask(info_or_go(asked, name))
+                ((kind, sentence),) = host.ask(asked, name)
                 assert kind == wire.REPLY_ERROR_UNKNOWN
                 assert sentence.decode() == f"volume finance is offline: {reason}"
     fresh.close()
@@ -80,7 +74,7 @@ def test_a_volume_whose_primary_was_pulled(service: Service) -> None:
     alpha, away = service.disks / "alpha.img", service.room / "alpha.img"
     told = Haggler(service)
     assert told.exports() == {"finance": "volume, protected"}
-    assert told.ask(info_or_go(wire.OPTION_INFO, "finance"))[-1] == (wire.REPLY_ACK, b"")
+    assert told.ask(wire.OPTION_INFO, "finance")[-1] == (wire.REPLY_ACK, b"")
     with service.connect("finance") as holder:
         holder.write(0, b"kept" * 128)
         alpha.rename(away)
@@ -90,7 +84,7 @@ def test_a_volume_whose_primary_was_pulled(service: Service) -> None:
     assert_refused(service, told, "hosts cannot attach now")
     away.rename(alpha)
     service.until_state("finance", "protected")
-    assert told.ask(info_or_go(wire.OPTION_GO, "finance"))[-1] == (wire.REPLY_ACK, b"")
+    assert told.ask(wire.OPTION_GO, "finance")[-1] == (wire.REPLY_ACK, b"")
     told.close()
 
 
@@ -104,7 +98,7 @@ def test_a_volume_that_has_not_started(service: Service, missing: str, role: str
     told = Haggler(service)
 
     def is_known() -> bool:
-        ((_, sentence),) = told.ask(info_or_go(wire.OPTION_INFO, "finance"))
+        ((_, sentence),) = told.ask(wire.OPTION_INFO, "finance")
         return b"offline" in sentence
 
     service.wait(is_known, "the volume")
@@ -113,5 +107,5 @@ def test_a_volume_that_has_not_started(service: Service, missing: str, role: str
     service.wait_for_disks(missing)
     service.wait(lambda: bool(service.ask("status")["volumes"]), "the volume to start")
     service.until_state("finance", "protected")
-    assert told.ask(info_or_go(wire.OPTION_GO, ""))[-1] == (wire.REPLY_ACK, b"")
+    assert told.ask(wire.OPTION_GO, "")[-1] == (wire.REPLY_ACK, b"")
     told.close()

@@ -84,6 +84,7 @@ def watched(rig: Rig) -> Iterator[None]:
             raise error  # a task that nobody awaits would hide it
         fail(self, error)
 
+    _leave_what_is_there()
     collecting = gc.isenabled()
     gc.disable()  # so that the coroutines of an ended life do not stir in the next
     with (
@@ -109,6 +110,13 @@ def watched(rig: Rig) -> Iterator[None]:
         ended.callback(gc.collect)
         ended.callback(setattr, rig, "ending", True)
         yield
+
+
+@cache
+def _leave_what_is_there() -> None:
+    """Modules and tests stay: going over them after each life took longer than the life."""
+    gc.collect()
+    gc.freeze()
 
 
 @cache

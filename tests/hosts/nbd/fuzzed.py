@@ -35,8 +35,9 @@ from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.guests import AllowList, Guest
 from appliance.hosts.nbd.session import Session
 from tests.hosts.nbd.authority import Authority
+from tests.hosts.nbd.host_words import info_or_go, option, read, request, write
 from tests.hosts.nbd.memory_target import CountingPool, MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import Answer, PlayedHost, info_or_go, option, read, request, write
+from tests.hosts.nbd.played_host import Answer, PlayedHost
 from tests.hosts.nbd.secure_host import SecureHost
 
 SIZE: Final = 1 << 20

@@ -1,4 +1,4 @@
-"""The other end of a session: options and requests as bytes, replies taken apart again."""
+"""The other end of a session, without a socket: what is told it, and its replies taken apart."""
 
 import struct
 from dataclasses import dataclass, field
@@ -9,46 +9,8 @@ from appliance.hosts.nbd.budget import Budget
 from appliance.hosts.nbd.channel import Channel
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.session import Session
-
-Reply = tuple[int, bytes]
-"""Type and data of the reply to an option."""
-
-
-def string(text: str | bytes) -> bytes:
-    raw = text.encode() if isinstance(text, str) else text
-    return wire.LENGTH.pack(len(raw)) + raw
-
-
-def option(number: int, data: bytes = b"") -> bytes:
-    return wire.OPTION.pack(wire.OPTION_MAGIC, number, len(data)) + data
-
-
-def info_or_go(number: int, name: str, *wanted: int) -> bytes:
-    data = string(name) + struct.pack(f">H{len(wanted)}H", len(wanted), *wanted)
-    return option(number, data)
-
-
-def request(
-    command: int,
-    offset: int = 0,
-    length: int = 0,
-    *,
-    cookie: int = 1,
-    flags: int = 0,
-    payload: bytes = b"",
-) -> bytes:
-    header = wire.REQUEST.pack(wire.REQUEST_MAGIC, flags, command, cookie, offset, length)
-    return header + payload
-
-
-def write(offset: int, payload: bytes, *, cookie: int = 1, flags: int = 0) -> bytes:
-    return request(
-        wire.COMMAND_WRITE, offset, len(payload), cookie=cookie, flags=flags, payload=payload
-    )
-
-
-def read(offset: int, length: int, *, cookie: int = 1, flags: int = 0) -> bytes:
-    return request(wire.COMMAND_READ, offset, length, cookie=cookie, flags=flags)
+from tests.hosts.nbd import host_words
+from tests.hosts.nbd.host_words import Reply, info_or_go, option
 
 
 @dataclass(frozen=True)
@@ -109,10 +71,7 @@ class PlayedHost:
         return taken
 
     def greet(self, flags: int = wire.FIXED_NEWSTYLE | wire.NO_ZEROES) -> None:
-        magic, options, server_flags = wire.GREETING.unpack(self.take(wire.GREETING.size))
-        assert (magic, options) == (wire.GREETING_MAGIC, wire.OPTION_MAGIC)
-        assert server_flags == wire.FIXED_NEWSTYLE | wire.NO_ZEROES
-        self.tell(wire.CLIENT_FLAGS.pack(flags))
+        host_words.greet(self.take, self.tell, flags)
 
     def ask(self, number: int, data: bytes = b"") -> list[Reply]:
         """Send an option and collect its replies."""
@@ -120,15 +79,8 @@ class PlayedHost:
         return self.replies(number)
 
     def replies(self, number: int) -> list[Reply]:
-        """The replies to an option, to the last: an acknowledgement or an error."""
-        replies: list[Reply] = []
-        while not replies or not (
-            replies[-1][0] == wire.REPLY_ACK or replies[-1][0] & wire.REPLY_ERROR
-        ):
-            header = wire.OPTION_REPLY.unpack(self.take(wire.OPTION_REPLY.size))
-            assert header[:2] == (wire.OPTION_REPLY_MAGIC, number)
-            replies.append((header[2], self.take(header[3])))
-        return replies
+        """Those to an option, to the last."""
+        return host_words.replies(self.take, number)
 
     def go(self, name: str, structured: bool = False) -> None:
         """Greet and enter transmission."""

@@ -19,8 +19,9 @@ from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.guests import AllowList
 from appliance.hosts.nbd.session import Phase
 from tests.hosts.nbd.authority import Authority
+from tests.hosts.nbd.host_words import info_or_go, option, read, request, string, write
 from tests.hosts.nbd.memory_target import CountingPool, MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import Answer, info_or_go, option, read, request, string, write
+from tests.hosts.nbd.played_host import Answer
 from tests.hosts.nbd.secure_host import SecureHost
 
 ACK = (wire.REPLY_ACK, b"")

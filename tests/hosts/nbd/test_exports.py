@@ -6,8 +6,9 @@ from appliance.cdp.tasks import Completion
 from appliance.errors import VolumeNotFound, VolumeNotReady
 from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.exports import Exports
+from tests.hosts.nbd.host_words import info_or_go, option, write
 from tests.hosts.nbd.memory_target import MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, write
+from tests.hosts.nbd.played_host import PlayedHost
 
 
 def nobody() -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from appliance.hosts.nbd import credentials, listener, wire
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
+from tests.hosts.nbd import host_words
 from tests.hosts.nbd.authority import Authority
+from tests.hosts.nbd.host_words import info_or_go, read, request, write
 from tests.hosts.nbd.memory_target import PlayedSource
-from tests.hosts.nbd.played_host import info_or_go, read, request, write
 from tests.hosts.nbd.served import Served, serve
 
 SIMPLE_OK = wire.SIMPLE_REPLY.pack(wire.SIMPLE_MAGIC, 0, 1)
@@ -42,13 +44,10 @@ def connect(served: Served) -> socket.socket:
 
 def ask(peer: socket.socket, name: str) -> int:
     """Go through the handshake; the type of the last reply."""
-    receive(peer, wire.GREETING.size)
-    peer.sendall(wire.CLIENT_FLAGS.pack(3) + info_or_go(wire.OPTION_GO, name))
-    while True:
-        _, _, kind, length = wire.OPTION_REPLY.unpack(receive(peer, wire.OPTION_REPLY.size))
-        receive(peer, length)
-        if kind != wire.REPLY_INFO:
-            return int(kind)
+    take = partial(receive, peer)
+    host_words.greet(take, peer.sendall)
+    peer.sendall(info_or_go(wire.OPTION_GO, name))
+    return host_words.replies(take, wire.OPTION_GO)[-1][0]
 
 
 def enter(served: Served, name: str = "finance") -> socket.socket:

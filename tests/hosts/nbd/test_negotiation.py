@@ -9,8 +9,9 @@ from appliance.cdp.tasks import Completion
 from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.exports import Export, Exports
 from appliance.hosts.nbd.session import Phase
+from tests.hosts.nbd.host_words import info_or_go, option, read, string
 from tests.hosts.nbd.memory_target import MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, read, string
+from tests.hosts.nbd.played_host import PlayedHost
 
 ACK = (wire.REPLY_ACK, b"")
 

@@ -10,8 +10,9 @@ from appliance.hosts.nbd import wire
 from appliance.hosts.nbd.budget import Budget
 from appliance.hosts.nbd.buffers import MAX_BACKLOG, RING
 from appliance.hosts.nbd.exports import Exports
+from tests.hosts.nbd.host_words import info_or_go, option, read, request, string, write
 from tests.hosts.nbd.memory_target import CountingPool, MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, read, request, string, write
+from tests.hosts.nbd.played_host import PlayedHost
 
 SIZE = 1 << 20
 LIMIT = 64 << 20

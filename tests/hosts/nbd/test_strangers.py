@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +25,11 @@ from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.guests import ANYBODY
 from appliance.hosts.nbd.listener import Listener
 from appliance.loop import Loop
+from tests.hosts.nbd import host_words
 from tests.hosts.nbd.authority import APPLIANCE, Authority, HostKeys
+from tests.hosts.nbd.host_words import info_or_go, option, read, request, write
 from tests.hosts.nbd.memory_target import PlayedSource
-from tests.hosts.nbd.played_host import PlayedHost, info_or_go, option, read, request, write
+from tests.hosts.nbd.played_host import PlayedHost
 from tests.hosts.nbd.served import Served, serve
 
 SIMPLE_OK = wire.SIMPLE_REPLY.pack(wire.SIMPLE_MAGIC, 0, 1)
@@ -79,26 +82,27 @@ def ended(peer: socket.socket) -> bool:
         return True
 
 
-def answered(peer: socket.socket) -> int:
+def ask(peer: socket.socket, asked: bytes, number: int) -> int:
     """The type of the last reply to an option."""
-    while True:
-        _, _, kind, length = wire.OPTION_REPLY.unpack(receive(peer, wire.OPTION_REPLY.size))
-        receive(peer, length)
-        if kind not in {wire.REPLY_INFO, wire.REPLY_SERVER}:
-            return int(kind)
+    peer.sendall(asked)
+    return host_words.replies(partial(receive, peer), number)[-1][0]
+
+
+def start_tls(peer: socket.socket) -> None:
+    """Up to the appliance's consent, from the greeting on."""
+    hello = wire.CLIENT_FLAGS.pack(3) + option(wire.OPTION_STARTTLS)
+    assert ask(peer, hello, wire.OPTION_STARTTLS) == wire.REPLY_ACK
 
 
 def secured(served: Served, keys: HostKeys, origin: str = "127.0.0.1") -> ssl.SSLSocket:
     """A connection past the TLS handshake."""
     peer = knock(served, origin)
-    peer.sendall(wire.CLIENT_FLAGS.pack(3) + option(wire.OPTION_STARTTLS))
-    assert answered(peer) == wire.REPLY_ACK
+    start_tls(peer)
     return keys.context().wrap_socket(peer, server_hostname=APPLIANCE)
 
 
 def go(peer: socket.socket, name: str = "finance") -> int:
-    peer.sendall(info_or_go(wire.OPTION_GO, name))
-    return answered(peer)
+    return ask(peer, info_or_go(wire.OPTION_GO, name), wire.OPTION_GO)
 
 
 def enter(served: Served, origin: str = "127.0.0.1") -> socket.socket:
@@ -183,8 +187,7 @@ def test_a_name_that_is_not_allowed_gets_nothing(tmp_path: Path, authority: Auth
             assert go(peer) == wire.REPLY_ACK
         with secured(served, authority.host("db2.example")) as peer:
             assert go(peer) == wire.REPLY_ERROR_POLICY
-            peer.sendall(option(wire.OPTION_LIST))
-            assert answered(peer) == wire.REPLY_ACK
+            assert ask(peer, option(wire.OPTION_LIST), wire.OPTION_LIST) == wire.REPLY_ACK
         assert "db2.example" in reasons(served)[0]
 
 
@@ -245,8 +248,7 @@ def test_a_handshake_has_its_time(
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 5)
     with serve(tmp_path, tls=authority.appliance()) as served, knock(served) as peer:
         if said != "nothing":
-            peer.sendall(wire.CLIENT_FLAGS.pack(3) + option(wire.OPTION_STARTTLS))
-            assert answered(peer) == wire.REPLY_ACK
+            start_tls(peer)
         if said == "half a hello":
             peer.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
         assert ended(peer)
@@ -269,8 +271,7 @@ def test_a_slow_drip_does_not_win_time(
     monkeypatch.setattr(listener, "WATCH_SECONDS", 0.02)
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 10)
     with serve(tmp_path, tls=authority.appliance()) as served, knock(served) as peer:
-        peer.sendall(wire.CLIENT_FLAGS.pack(3) + option(wire.OPTION_STARTTLS))
-        assert answered(peer) == wire.REPLY_ACK
+        start_tls(peer)
         peer.sendall(b"\x16\x03\x01\x3f\x00\x01\x00\x3e\xfc")
         peer.settimeout(0.01)
         end = time.monotonic() + 20

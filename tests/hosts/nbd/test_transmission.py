@@ -12,8 +12,9 @@ from appliance.hosts.nbd.buffers import MAX_BACKLOG, RING
 from appliance.hosts.nbd.exports import Exports
 from appliance.hosts.nbd.session import Phase
 from appliance.hosts.nbd.transmission import MAX_IN_FLIGHT
+from tests.hosts.nbd.host_words import read, request, write
 from tests.hosts.nbd.memory_target import CountingPool, MemoryTarget, PlayedSource
-from tests.hosts.nbd.played_host import Answer, PlayedHost, read, request, write
+from tests.hosts.nbd.played_host import Answer, PlayedHost
 
 MIB = 1 << 20
 
