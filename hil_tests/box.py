@@ -30,6 +30,7 @@ from hil_tests.drivers.protocols import (
     StickProtocol,
 )
 from hil_tests.host import Host
+from hil_tests.oracle import BLOCK
 
 Json = Any
 PATIENCE_SECONDS = 180
@@ -252,6 +253,11 @@ class Box:
                 return str(disk["id"])
         raise NeverSo(f"the box does not know the disk {bay.serial}")
 
+    def told(self, *codes: str) -> list[Json]:
+        """The events of these codes, of those that the box remembers."""
+        events = self.ask("events", limit=4096)["events"]
+        return [event for event in events if event["code"] in codes]
+
     def volume(self, name: str) -> Json:
         """Of `cdpctl status`."""
         (volume,) = self.ask("status", volume=name)["volumes"]
@@ -356,3 +362,10 @@ def faults(bay: Any) -> DiskFaultProtocol:
     """A bay on a rig with the feature `disk-faults`."""
     assert isinstance(bay, DiskFaultProtocol)
     return bay
+
+
+def spoil(primary: Any, what: str, block: int, count: int = 1) -> None:
+    """So many blocks of the hosts' have medium errors under every read, or write, of theirs: host
+    byte x lies at byte x of the primary, whatever its sectors."""
+    sectors = BLOCK // primary.sector
+    faults(primary).fail(what, "medium", first=block * sectors, count=count * sectors)
