@@ -130,8 +130,8 @@ def test_hosts_of_nvme_wait_for_a_cdpd_that_starts_anew(
     box.until("the host writes", lambda: host.writes > 50)
     box.shell(f"systemctl {end} cdpd", timeout=180)
     written = host.writes
-    box.await_state("finance", "protected")
     box.until("the host goes on", lambda: host.writes > written + 50, timeout=PATIENCE)
+    box.await_state("finance", "protected")
     told = host.stop(timeout=180)
     assert (told.errors, told.wrong) == ([], [])
     assert box.verify("finance") == 0
