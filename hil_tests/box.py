@@ -221,7 +221,7 @@ class Box:
         return "\n".join(self._shell.run_check(command, timeout=timeout))
 
     def cdpctl(self, words: str, timeout: float = 120) -> Json:
-        """The answer, or Refused."""
+        """The answer, or Refused.  Takes seconds to start: where it is not the matter, `ask`."""
         lines, _, _ = self._shell.run(f"cdpctl {words} --json", timeout=timeout)
         text = "\n".join(lines)
         # Progress has lines of its own; the last one is the answer.
@@ -339,11 +339,11 @@ class Box:
     def begin_protecting(self, name: str, pair: Pair) -> None:
         """Make a volume; its baseline is being copied."""
         primary, secondary = self.disk(pair.primary), self.disk(pair.secondary)
-        self.cdpctl(f"protect {name} --primary {primary} --secondary {secondary} --yes")
+        self.ask("protect", volume=name, primary=primary, secondary=secondary, yes=True)
 
     def verify(self, name: str) -> int:
         """Bytes in which its two disks differ."""
-        number = self.cdpctl(f"sync {name} --verify")["job"]["number"]
+        number = self.ask("sync", volume=name, verify=True)["job"]["number"]
         job = self.await_job(name, number)
         assert job["result"] == "done", job
         return int(job["bytes_different"])

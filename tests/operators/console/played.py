@@ -1,5 +1,6 @@
 """A console with nothing real around it: a service of canned answers, a password in the clear."""
 
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ SERIAL = "WD-77X7Q9"
 WORDS = "RESTORE X7Q9"
 """What confirms a restore of the played volume."""
 HOLDER = "root at console ttyS9"
+CTRL_C, CTRL_D, CTRL_L, CTRL_U = "\x03", "\x04", "\x0c", "\x15"
 MIB = 1 << 20
 
 
@@ -326,3 +328,8 @@ class PlayedConsole:
 
     def log_in(self) -> str:
         return self.line(PASSWORD)
+
+
+def ending(text: str) -> str:
+    """The line with which the last answer ended."""
+    return re.findall(r"^(OK|ERR EB\d{3})\r$", text, re.MULTILINE)[-1]  # type: ignore[no-any-return]
