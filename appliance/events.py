@@ -54,7 +54,6 @@ WRITTEN_ELSEWHERE: Final = "EV212"
 RESTORE_OWED: Final = "EV213"
 SECONDARY_SLOW: Final = "EV214"
 SECONDARY_STALE: Final = "EV215"
-PRIMARY_ACCEPTED: Final = "EV216"
 VOLUME_RECOVERED: Final = "EV208"
 SECONDARY_BACK: Final = "EV209"
 POLICY_CHANGED: Final = "EV210"
@@ -242,14 +241,6 @@ KINDS: Final[dict[str, EventKind]] = {
             " used without Ebbtide, or one of the two is a copy that went its own way.  What the"
             " primary holds counts; the whole of it is compared with the secondary.",
             "check that this is the right disk; then wait for the end of the comparison",
-        ),
-        EventKind(
-            PRIMARY_ACCEPTED,
-            "warning",
-            "volume {volume}: the primary {disk} counts, though its secondary was in service later",
-            "A person has said so with `cdpctl accept`.  Hosts get what stands on the primary;"
-            " what they had written while it was away is in the past, which is kept.",
-            "if hosts need that, `cdpctl timeline` shows it, and `cdpctl restore` puts it back",
         ),
         EventKind(
             HISTORY_SMALL,

@@ -7,7 +7,7 @@ import pytest
 
 from hil_tests.accidents import judge, judge_point
 from hil_tests.box import Box
-from hil_tests.host import Host, Unreachable
+from hil_tests.host import Host
 
 pytestmark = pytest.mark.lg_feature("disk-copy")
 
@@ -44,7 +44,7 @@ def test_an_old_twin_in_place_of_the_secondary(box: Box, host: Host, seed: int) 
 
 
 def test_an_old_twin_in_place_of_the_primary(box: Box, host: Host, seed: int) -> None:
-    """Hosts get none of it before a person says so; what the true one had is in the past."""
+    """What the true one had is in the past that is kept."""
     pair = box.pair()
     box.protect("finance", pair)
     twin = _twin_of(box, pair.primary, box.bay("twin"))
@@ -55,11 +55,7 @@ def test_an_old_twin_in_place_of_the_primary(box: Box, host: Host, seed: int) ->
     pair.primary.pull()
     box.await_state("finance", "offline")
     twin.plug()
-    box.until("it is said", lambda: "EB106" in _alerts(box))
-    assert "old copy" in _state(box, pair.secondary.serial)
-    with pytest.raises(Unreachable):
-        host.attach("finance")
-    box.cdpctl("accept finance --yes")
+    box.until("it is said", lambda: "EV212" in _events(box))
     box.await_state("finance", "protected")
     last = len(oracle.writes)
     judge_point(host, f"finance@write:{before + last}", oracle, last)
@@ -79,5 +75,5 @@ def _state(box: Box, serial: str) -> str:
     return " ".join(d["state"] for d in box.ask("disks")["disks"] if d["serial"] == serial)
 
 
-def _alerts(box: Box) -> list[str]:
-    return [alert["code"] for alert in box.volume("finance")["alerts"]]
+def _events(box: Box) -> list[str]:
+    return [event["code"] for event in box.cdpctl("events")["events"]]

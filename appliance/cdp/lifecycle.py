@@ -13,10 +13,6 @@ Invariants:
   the volume is online and closed to hosts until it has.
 * A secondary that failed comes back only through its media: reopened by the
   service once nothing of it is outstanding, read like after a crash, resynced.
-* Both disks bear a new generation before hosts are served from them: a copy of
-  either that was made before is known by that.  No intent slot is written while
-  the two differ in it and the slot before is not whole, for whether a restore is
-  owed is then believed of the secondary only if they do not.
 
 What is done as a disk fails is in `losses`.
 """
@@ -84,12 +80,11 @@ class Lifecycle:
 
     # Into service
 
-    async def start(self, secondary: Disk | None, accepted: bool = False) -> None:
+    async def start(self, secondary: Disk | None) -> None:
         """Take the volume into service, with its secondary or tracking without it.
 
         What is wrong with the secondary (WrongDisk, FormatDamaged, DiskFailed)
         is raised before anything is written; call again without it to track.
-        With `accepted` the primary counts though the two went their own ways.
         """
         volume = self.volume
         self.losses.require_primary()
@@ -101,7 +96,7 @@ class Lifecycle:
             if secondary is None:
                 await self._start_tracking()
             else:
-                await self._attach(secondary, first=True, accepted=accepted)
+                await self._attach(secondary, first=True)
             if volume.log.restoring and volume.history is not None:
                 await self.jobs.restores.finish()
                 await self.losses.secondary_settled()
@@ -165,13 +160,12 @@ class Lifecycle:
         if self.losses.primary_is_lost:
             volume.history = volume.secondary = None
 
-    async def _attach(self, secondary: Disk, first: bool, accepted: bool = False) -> None:
+    async def _attach(self, secondary: Disk, first: bool) -> None:
         volume = self.volume
         theirs = await superblock.load(secondary, self._pool)
         if theirs is None:
             raise FormatDamaged(what=f"superblock of {secondary.identity.id}", reason="no trace")
-        check_pair(volume.superblock, theirs, secondary.identity.id, accepted)
-        parted = not volume.superblock.follows(theirs)
+        check_pair(volume.superblock, theirs, secondary.identity.id)
         history = await recovery.read_history(
             secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool, volume
         )
@@ -195,12 +189,9 @@ class Lifecycle:
         path.reserve = 0
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
-        trusted = self._log_is_whole and not parted and await belong_together(history, volume)
-        if not trusted and self._log_is_whole:
-            self.jobs.lacking = "an older primary was taken" if parted else "the disks had parted"
+        trusted = self._log_is_whole and await belong_together(history, volume)
         if first:
             await recovery.take_stock(history, log, trusted)
-            await self._begin_generation(secondary, [theirs.generation] if parted else [])
             volume.history, volume.secondary = history, secondary  # a repair may have to fold
             await recovery.settle(history, log, path, self.jobs.synchroniser)
         else:
@@ -216,9 +207,9 @@ class Lifecycle:
                 raise
             volume.history, volume.secondary = history, secondary
             path.start_journaling(secondary, history.journal)
-            await superblock.store(secondary, self._pool, volume.superblock.for_peer().next())
         self._log_is_whole = True
         history.superblock = volume.superblock.for_peer()
+        await superblock.store(secondary, self._pool, history.superblock.next())
         if volume.history is not history:
             reason = "it failed while it was being attached"
             raise DiskFailed(disk=secondary.identity.id, reason=reason)
@@ -231,18 +222,6 @@ class Lifecycle:
         volume.protection = Protection.SYNCING if behind else Protection.PROTECTED
         volume.alert(events.SECONDARY_LOST, None)
         self.jobs.tell_suspects()
-
-    async def _begin_generation(self, secondary: Disk, parted: list[bytes]) -> None:
-        """On the primary first: after a crash in between it is the one that follows.
-
-        `parted` is the generation of a secondary that went its own way, and is taken back.
-        """
-        volume = self.volume
-        if not self._log_is_whole:
-            await volume.log.store_slot()  # all that it forgot is out of sync, durably
-        volume.superblock = volume.superblock.child(*parted)
-        await superblock.store(volume.primary, self._pool, volume.superblock)
-        await superblock.store(secondary, self._pool, volume.superblock.for_peer().next())
 
     def _ticked(self) -> None:
         if not self._attaching:  # which goes on by itself

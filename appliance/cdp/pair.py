@@ -1,11 +1,9 @@
 """Two disks that belong together: making a pair, and telling whether this is one.
 
 Disks are known by the ids in their superblocks, never by where they are
-plugged in.  Of two generations a child follows its parent.  A secondary that
-bears a child of its primary's was in service later: the primary is an old copy,
-or a disk that was put aside.  Where neither follows the other, both have been
-in service without each other.  In both cases hosts would be given a state that
-is not the last one they had, and only a person can say that it counts.
+plugged in.  Of two generations a child follows its parent; where neither
+follows the other, both disks have served hosts alone, and only a person can
+say which one counts.
 """
 
 from appliance.cdp import disk_io, format, superblock
@@ -55,13 +53,10 @@ def protective_mbr() -> bytes:
     return bytes(page)
 
 
-def check_pair(
-    primary: Superblock, secondary: Superblock, disk: str, accepted: bool = False
-) -> None:
+def check_pair(primary: Superblock, secondary: Superblock, disk: str) -> None:
     """WrongDisk unless the secondary is this primary's own, and not ahead of it or beside it.
 
-    `disk` names the secondary for people.  What is `accepted` is that the two have gone their own
-    ways, and that the primary counts.
+    `disk` names the secondary for people.
     """
     if secondary.set_id != primary.set_id:
         raise WrongDisk(disk=disk, reason=f"it belongs to volume '{secondary.name}' of another set")
@@ -69,14 +64,8 @@ def check_pair(
         raise WrongDisk(disk=disk, reason="it is not the secondary of this primary")
     if not primary.has_layout_of(secondary):
         raise WrongDisk(disk=disk, reason="it is laid out otherwise than its primary says")
-    if accepted or primary.follows(secondary):
+    if primary.follows(secondary):
         return
-    remedy = (
-        "connect the disk that was in service last; or, if its data is to count,"
-        f" `cdpctl accept {primary.name}`"
-    )
     if secondary.follows(primary):
-        reason = "it was in service after its primary, which is an old copy"
-        raise WrongDisk(disk=disk, reason=reason, remedy=remedy)
-    reason = "it and its primary were in service without each other, or one of them long ago"
-    raise WrongDisk(disk=disk, reason=reason, remedy=remedy)
+        raise WrongDisk(disk=disk, reason="it has served hosts since the primary was last seen")
+    raise WrongDisk(disk=disk, reason="both disks have served hosts without each other")

@@ -5,10 +5,8 @@ Copies are written one after the other, each durably, so that at any moment one
 whole copy stands; of two whole copies the one with the higher sequence counts.
 
 A *generation* is a random id with its parents.  Whoever serves hosts without
-the other disk first makes a new one durable, and so do both disks together as
-their volume comes into service: a child follows its parent, and a disk that
-bears the parent of the other's is a copy of before, or was away.  Siblings have
-both served and are never guessed between.
+the other disk first makes a new one durable: a child follows its parent,
+siblings have both served and are never guessed between.
 """
 
 import secrets
@@ -77,9 +75,9 @@ class Superblock:
             peer_id=self.disk_id,
         )
 
-    def child(self, *others: bytes) -> "Superblock":
-        """A new generation that descends from this one, and from `others`."""
-        parents = (self.generation, *others, *self.parents)[: format.PARENTS]
+    def child(self) -> "Superblock":
+        """A new generation that descends from this one."""
+        parents = (self.generation, *self.parents)[: format.PARENTS]
         return replace(self, generation=secrets.token_bytes(16), parents=parents).next()
 
     def next(self) -> "Superblock":

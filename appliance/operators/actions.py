@@ -293,17 +293,6 @@ async def give_up(request: Request) -> Answer:
     return answers.GiveUpAnswer(volume=volume.name)
 
 
-async def accept(request: Request) -> Answer:
-    volume = request.volume()
-    if not request.switch("yes"):
-        raise NeedsConsent(
-            consequence=f"hosts would get what the primary of volume {volume.name} holds; what they"
-            " wrote while that disk was away would be in the past only"
-        )
-    await request.appliance.accept_primary(volume.name)
-    return answers.AcceptAnswer(volume=volume.name)
-
-
 async def view_create(request: Request) -> Answer:
     volume = request.volume()
     view = await request.appliance.create_view(volume.name, request.text("point"))
@@ -439,7 +428,6 @@ ACTIONS: Final[Mapping[str, Callable[[Request], Coroutine[Any, None, Answer]]]] 
     "sync": sync,
     "restore": restore,
     "give-up": give_up,
-    "accept": accept,
     "view create": view_create,
     "view list": view_list,
     "view drop": view_drop,

@@ -250,10 +250,6 @@ class GiveUpAnswer(Answer, frozen=True):
     volume: str
 
 
-class AcceptAnswer(Answer, frozen=True):
-    volume: str
-
-
 class ViewDescription(msgspec.Struct, frozen=True):
     name: str
     volume: str

@@ -196,11 +196,6 @@ class Appliance(Protocol):
         VolumeNotReady if none has begun."""
         ...
 
-    def accept_primary(self, name: str) -> Awaitable[None]:
-        """Take a volume into service with the secondary that it refused; its primary counts, and
-        hosts are sent away.  VolumeNotReady if it has refused none."""
-        ...
-
     def pause_job(self, name: str, paused: bool) -> None:
         """Hold the volume's running job, or let it go on; idempotent."""
         ...

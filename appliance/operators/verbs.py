@@ -137,12 +137,6 @@ VERBS: Final[dict[str, Verb]] = {
             danger="destroys",
         ),
         Verb(
-            "accept",
-            "Let a primary count, though its secondary was in service after it.",
-            (_VOLUME, _YES),
-            danger="destroys",
-        ),
-        Verb(
             "view create",
             "Open a moment of a volume as a read-only disk of its own.",
             (_VOLUME, Parameter("point", "text", _POINT_FORMS)),

@@ -21,7 +21,7 @@ from appliance.cdp.lifecycle import Lifecycle, Orders
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task
 from appliance.config import ProtectionSettings
-from appliance.errors import EbbtideError, VolumeNotFound, VolumeNotReady, WrongDisk
+from appliance.errors import EbbtideError, VolumeNotFound, WrongDisk
 from appliance.events import Emit
 from appliance.hosts.nbd.exports import Exports
 from appliance.loop import Loop, LoopTimer
@@ -45,10 +45,6 @@ class Slot:
     starting: Task[None] | None = None
     refused: Bay | None = None
     """The secondary with which the volume would not start: it stays offline until that has gone."""
-    turned_away: Bay | None = None
-    """The secondary that came while the volume was in service, and was refused."""
-    accepted: Bay | None = None
-    """A refused secondary that a person wants to have: its primary counts."""
     used: dict[int, str] = field(default_factory=dict)
     """By role, the id of the disk that the volume has used last in this life of the service."""
     looks: int = 0
@@ -102,30 +98,6 @@ class Assembly:
         await self._retire(slot, lifecycle, reason)
         del self._slots[key]
         return [bay for bay in (slot.primary, slot.secondary) if bay is not None]
-
-    async def accept(self, name: str) -> None:
-        """The primary counts, by a person's word, though its secondary was refused.
-
-        The volume is in service with both when this returns; its hosts are sent away.
-        VolumeNotReady if it has refused none that is here.
-        """
-        lifecycle = self.lifecycle(name)
-        slot = next(slot for slot in self._slots.values() if slot.lifecycle is lifecycle)
-        bay = slot.refused or slot.turned_away
-        if bay is None or not bay.attached or slot.primary is None:
-            state, reason = lifecycle.volume.state, "it has no secondary that was refused"
-            raise VolumeNotReady(volume=name, state=state, reason=reason)
-        slot.accepted = bay
-        await self._retire(slot, lifecycle, "its primary is taken as it is")
-        self.exports.admit(name)
-        slot.refused = slot.turned_away = None
-        self._emit(events.PRIMARY_ACCEPTED, volume=name, disk=slot.primary.id)
-        if bay.disk is None:
-            self._bays.probe(bay)
-            await self._bays.looked_at(bay)
-        self._match(slot)
-        if slot.starting is not None:
-            await slot.starting
 
     def awaited(self) -> dict[str, str]:
         """The volumes that have a disk here and have not started, and what each waits for."""
@@ -300,8 +272,7 @@ class Assembly:
         self.lifecycles[found.name] = lifecycle
         secondary = None if bay is None else bay.disk
         try:
-            accepted, slot.accepted = slot.accepted, None
-            await lifecycle.start(secondary, bay is not None and bay is accepted)
+            await lifecycle.start(secondary)
         except WrongDisk as error:
             assert bay is not None
             lifecycle.volume.alert(error.code, str(error))
@@ -352,7 +323,6 @@ class Assembly:
             await lifecycle.attach(bay.disk)
         except WrongDisk as error:
             self._refuse(bay, str(error))
-            slot.turned_away = bay
             slot.secondary, slot.used[format.SECONDARY] = None, before
         except EbbtideError as error:
             self._emit(events.DISK_REFUSED, disk=bay.id, reason=str(error))

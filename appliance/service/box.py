@@ -252,9 +252,6 @@ class Box:
     async def give_up_restore(self, name: str) -> None:
         await Task(self._assembly.lifecycle(name).jobs.restores.give_up())  # whoever goes away
 
-    async def accept_primary(self, name: str) -> None:
-        await Task(self._assembly.accept(name))  # whoever goes away
-
     def pause_job(self, name: str, paused: bool) -> None:
         job = self._assembly.lifecycle(name).volume.job
         if job is None:

@@ -311,7 +311,7 @@ class TestWrongDisk:
         status = service.until("finance", lambda status: bool(status["alerts"]))
         assert status["state"] == "offline"
         assert [alert["code"] for alert in status["alerts"]] == ["EB106"]
-        assert "were in service without each other" in self.shown(service, "beta")
+        assert "both disks have served hosts without each other" in self.shown(service, "beta")
         with pytest.raises(ExportRefusedError):
             service.connect("finance")
         assert (alpha.read_bytes(), beta.read_bytes()) == before

@@ -58,7 +58,7 @@ def test_a_secondary_that_served_alone_is_refused() -> None:
     with watched(rig):
         theirs = rig.finish("loading", Task(superblock.load(rig.secondary, POOL)))
         rig.finish("storing", Task(superblock.store(rig.secondary, POOL, theirs.child())))
-        with pytest.raises(WrongDisk, match="an old copy"):
+        with pytest.raises(WrongDisk, match="has served hosts"):
             rig.start()
         rig.end("kill")
         rig.start(with_secondary=False)  # a new generation: now they are siblings

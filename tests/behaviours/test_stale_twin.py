@@ -14,7 +14,6 @@ from appliance import events
 from appliance.cdp import head_check
 from appliance.cdp.interfaces import WRITE, HostRequest
 from appliance.cdp.tasks import Completion
-from appliance.errors import WrongDisk
 from tests.cdp.simulated_pair import REGION, SimulatedPair
 
 BLOCK = 4096
@@ -80,7 +79,7 @@ def test_a_twin_from_before_a_resync(pair: SimulatedPair, end: End, hot: bool) -
 @pytest.mark.parametrize("hot", [False, True], ids=["at the start", "later"])
 @pytest.mark.parametrize("writes", [1, 30])
 def test_the_secondary_of_a_copy_of_both_disks(pair: SimulatedPair, writes: int, hot: bool) -> None:
-    """Set and ids are the same, but both have been in service since: only a person can choose."""
+    """Set, ids and generation are the same; that the past is another's shows at its head."""
     images = pair.images()
     pair.start()
     pair.write(3 * REGION, b"\x22" * BLOCK)
@@ -94,20 +93,18 @@ def test_the_secondary_of_a_copy_of_both_disks(pair: SimulatedPair, writes: int,
     for _ in range(writes):
         pair.write(REGION, b"\x33" * BLOCK)
     pair.flush()
-    contents = pair.read(pair.volume)
     pair.stop()
     give(pair, others)
+    pair.events.clear()
 
     if hot:
         pair.start(with_secondary=False)
-    with pytest.raises(WrongDisk, match="without each other"):
-        pair.run(pair.lifecycle.attach(pair.secondary)) if hot else pair.start()
-    pair.kill()
-    pair.run(pair.made().start(pair.secondary, accepted=True))
-    pair.world.run_until(lambda: pair.volume.protection.value == "protected")
+        attach(pair)
+    else:
+        pair.start()
 
-    assert pair.read(pair.volume) == contents, "the primary is what counts"
     assert_equal_disks(pair)
+    assert events.WRITTEN_ELSEWHERE in pair.events or events.SECONDARY_STALE in pair.events
 
 
 def test_a_host_that_writes_while_the_head_is_looked_at_raises_no_alarm(

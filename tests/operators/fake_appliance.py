@@ -267,9 +267,6 @@ class FakeAppliance:
             raise VolumeNotReady(volume=name, state="protected", reason="it owes no restore")
         job.cancel()
 
-    async def accept_primary(self, name: str) -> None:
-        raise VolumeNotReady(volume=name, state="protected", reason="it has refused nothing")
-
     def pause_job(self, name: str, paused: bool) -> None:
         job = self.volumes[name].job
         assert job is not None

@@ -165,12 +165,6 @@ def test_a_restore_that_has_begun_is_given_up_and_not_cancelled(
     assert job.result == "cancelled"
 
 
-def test_an_older_primary_is_accepted_by_an_explicit_word_alone(client: ControlClient) -> None:
-    refused = refusal(client, "accept", volume="finance").answer
-    assert (refused.code, refused.exit_code) == ("EB503", 3)
-    assert refusal(client, "accept", volume="finance", yes=True).answer.code == "EB303"
-
-
 def test_protect_and_release(client: ControlClient) -> None:
     answer = client.request("protect", {"volume": "mail", "primary": "a", "secondary": "b"})
     assert answer["job"]["kind"] == "baseline"

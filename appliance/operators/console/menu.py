@@ -121,7 +121,6 @@ GROUPS: Final = (
                 "volume",
                 asked="wipe",
             ),
-            Item(16, "Let an older primary count: hosts get what is on it", "accept"),
         ),
     ),
 )

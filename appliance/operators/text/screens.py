@@ -240,10 +240,6 @@ def give_up(screen: Screen, answer: Json) -> None:
     screen.line(f"the restore of volume {answer['volume']} is given up; hosts can attach")
 
 
-def accept(screen: Screen, answer: Json) -> None:
-    screen.line(f"the primary of volume {answer['volume']} counts; the secondary follows it")
-
-
 def view(screen: Screen, answer: Json) -> None:
     shown = answer["view"]
     when = f", {words.moment(shown['time'])}" if shown["time"] else ""
@@ -360,7 +356,6 @@ SCREENS: Final[dict[str, Callable[[Screen, Json], None]]] = {
     "sync": volume_job,
     "restore": restore,
     "give-up": give_up,
-    "accept": accept,
     "view create": view,
     "view list": view_list,
     "view drop": dropped,

@@ -85,7 +85,6 @@ class PlayedService:
             "restore": self._restore,
             "release": lambda given: self._consent(given, {"volume": "finance"}),
             "give-up": lambda given: self._consent(given, {"volume": "finance"}),
-            "accept": lambda given: self._consent(given, {"volume": "finance"}),
             "protect": lambda given: self._consent(given, self._started("baseline")),
             "snapshot": lambda given: {
                 "volume": "finance",

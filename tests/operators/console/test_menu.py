@@ -41,7 +41,6 @@ NUMBERS = {
     "84": "protect",
     "86": "give-up",
     "88": "release",
-    "816": "accept",
     "812": "restore",
     "814": "protect",
 }
