@@ -27,6 +27,7 @@ from hil_tests.drivers.protocols import (
     HostPathProtocol,
     LinkProtocol,
     PanelProtocol,
+    ResetProtocol,
     StickProtocol,
 )
 from hil_tests.host import Host
@@ -135,6 +136,8 @@ class Box:
         """Until it has started anew by itself, and there is a shell again."""
         self._leave_shell()
         self.line.forget()
+        if self.has(ResetProtocol):
+            self.driver(ResetProtocol).await_reset(timeout)
         self.line.expect(r" login: ", timeout=timeout)
         self.await_shell()
 
