@@ -1,5 +1,6 @@
 """The journal's native protocol, to a played journal and to a real one."""
 
+import contextlib
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -146,11 +148,16 @@ def test_names_that_the_journal_would_refuse_are_left_out() -> None:
     assert journal.event_fields(event)["EBBTIDE_CODE"] == "EV999"
 
 
-def test_a_trace_keeps_its_lines(played: PlayedJournal, logger: logging.Logger) -> None:
-    try:
-        raise ValueError("lone surrogate \ud800")
-    except ValueError:
-        logger.exception("a callback failed")
+def test_a_trace_keeps_its_lines(played: PlayedJournal) -> None:
+    """Handled without a logger: pytest would keep it, and could not send it to another process."""
+    with contextlib.closing(JournalHandler("cdpd", played.path)) as handler:
+        try:
+            raise ValueError("lone surrogate \ud800")
+        except ValueError:
+            cause = sys.exc_info()
+        handler.handle(
+            logging.LogRecord("x", logging.ERROR, "", 0, "a callback failed", None, cause)
+        )
     fields = played.read()
     assert fields["MESSAGE"].startswith("a callback failed\nTraceback (most recent call last):\n")
     assert fields["MESSAGE"].endswith("ValueError: lone surrogate ?")

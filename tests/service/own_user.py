@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,23 +21,24 @@ GROUP: Final = 64322
 DISKS: Final = 64323
 """Stands for cdp-disks."""
 STRANGER: Final = 64324
+PATH: Final = [str(Path(__file__).parents[2]), sysconfig.get_path("purelib")]
 PROBE: Final = "import sys; sys.path[:0] = %r; import appliance.service.main"
 
 
-def python(code: str) -> list[str | Path]:
-    """The command that runs `code` with our packages, by an interpreter that every user has.
-
-    That of a virtual environment may lead into somebody's home.
-    """
-    path = [str(Path(__file__).parents[2]), sysconfig.get_path("purelib")]
-    code = f"import sys; sys.path[:0] = {path!r}; {code}"
+@cache
+def _interpreter() -> str:
+    """One that every user has; that of a virtual environment may lead into somebody's home."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for interpreter in (sys.executable, f"/usr/local/bin/{version}", f"/usr/bin/{version}"):
-        command: list[str | Path] = [interpreter, "-I", "-c", code]
         with contextlib.suppress(OSError):
-            if not run_as(USER, interpreter, "-I", "-c", f"{PROBE % (path,)}").returncode:
-                return command
+            if not run_as(USER, interpreter, "-I", "-c", PROBE % (PATH,)).returncode:
+                return interpreter
     pytest.skip("needs a Python and a tree that other users may read")
+
+
+def python(code: str) -> list[str | Path]:
+    """The command that runs `code` with our packages."""
+    return [_interpreter(), "-I", "-c", f"import sys; sys.path[:0] = {PATH!r}; {code}"]
 
 
 def program(name: str) -> list[str | Path]:
