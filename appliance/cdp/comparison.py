@@ -10,9 +10,9 @@ What the journal takes from then on is watched, so that at any later time
 * any other sector has not been written since, and is compared with the
   secondary through the PIT map.
 
-A scan of everything gives up a disk that does not give more than a mebibyte: each read of a bad sector
-may take its drive seconds, and a scan has to end.  Repairing what is known to differ never does: it
-ends with the regions, and whatever the secondary does not give is written anew.
+A scan of everything gives a disk up that does not give more than a mebibyte: each read of a
+bad sector may take its drive seconds, and a scan has to end.  Repairing what is known to
+differ never does: it ends with the regions, and what the secondary does not give is written anew.
 
 Scanning takes no lock and reads far ahead.  It may therefore find blocks
 different that a host was just writing: `revise` takes out what is watched,
