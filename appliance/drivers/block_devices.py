@@ -74,6 +74,8 @@ def find_block_devices() -> list[FoundDisk]:
     for device in sorted(
         context.list_devices(subsystem="block", DEVTYPE="disk"), key=lambda found: found.sys_name
     ):
+        # Before anything is read of it: what udev tells in between would be told by halves.
+        settled = _is_settled(device)
         place = Path(device.sys_path)
         size = int(read_text(place / "size") or 0) * SECTOR
         hidden = read_text(place / "hidden") == "1"  # one path of a multipath NVMe disk
@@ -81,7 +83,7 @@ def find_block_devices() -> list[FoundDisk]:
             identity = _identity(place, f"/dev/{device.sys_name}", device.properties)
             if identity is not None:
                 disk = _found(place, identity, size, occupancy)
-                if disk.in_use is not None or _is_settled(device):
+                if disk.in_use is not None or settled:
                     disks.append(disk)
     return disks
 

@@ -448,6 +448,28 @@ def test_a_disk_is_told_once_udev_has_finished_with_it(
     assert (disk.identity.id, disk.in_use) == ("35000c500a1b2c3d4", None)
 
 
+def test_a_disk_that_udev_finishes_with_while_it_is_looked_at_waits_for_the_next_look(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    for name, text in (("size", "2048"), ("device/wwid", "naa.5000c500a1b2c3d4"), ("ro", "0")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    class Finishing:
+        sys_name, sys_path, is_initialized = "sdq", str(tmp_path), False
+
+        @property
+        def properties(self) -> dict[str, str]:
+            before = {"ID_SERIAL": "35000c500a1b2c3d4"} if self.is_initialized else {}
+            self.is_initialized = True
+            return before
+
+    mocker.patch.object(pyudev.Context, "list_devices", return_value=[Finishing()])
+    mocker.patch.object(block_devices, "UDEV", tmp_path)
+    assert find_block_devices() == []
+    assert [disk.identity.id for disk in find_block_devices()] == ["35000c500a1b2c3d4"]
+
+
 def test_a_disk_whose_node_is_kept_from_the_service_is_foreign(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
