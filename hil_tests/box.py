@@ -27,9 +27,11 @@ from hil_tests.drivers.protocols import (
     HostPathProtocol,
     LinkProtocol,
     PanelProtocol,
+    ResetProtocol,
     StickProtocol,
 )
 from hil_tests.host import Host
+from hil_tests.oracle import BLOCK
 
 Json = Any
 PATIENCE_SECONDS = 180
@@ -134,6 +136,8 @@ class Box:
         """Until it has started anew by itself, and there is a shell again."""
         self._leave_shell()
         self.line.forget()
+        if self.has(ResetProtocol):
+            self.driver(ResetProtocol).await_reset(timeout)
         self.line.expect(r" login: ", timeout=timeout)
         self.await_shell()
 
@@ -252,6 +256,11 @@ class Box:
                 return str(disk["id"])
         raise NeverSo(f"the box does not know the disk {bay.serial}")
 
+    def told(self, *codes: str) -> list[Json]:
+        """The events of these codes, of those that the box remembers."""
+        events = self.ask("events", limit=4096)["events"]
+        return [event for event in events if event["code"] in codes]
+
     def volume(self, name: str) -> Json:
         """Of `cdpctl status`."""
         (volume,) = self.ask("status", volume=name)["volumes"]
@@ -356,3 +365,10 @@ def faults(bay: Any) -> DiskFaultProtocol:
     """A bay on a rig with the feature `disk-faults`."""
     assert isinstance(bay, DiskFaultProtocol)
     return bay
+
+
+def spoil(primary: Any, what: str, block: int, count: int = 1) -> None:
+    """So many blocks of the hosts' have medium errors under every read, or write, of theirs: host
+    byte x lies at byte x of the primary, whatever its sectors."""
+    sectors = BLOCK // primary.sector
+    faults(primary).fail(what, "medium", first=block * sectors, count=count * sectors)

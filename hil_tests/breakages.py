@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 CHOSEN: Final = "EBBTIDE_BREAKAGE"
@@ -157,10 +157,15 @@ class RigBreakage:
         """Of the function, whole."""
         return inspect.getsource(getattr(importlib.import_module(self.module), self.function))
 
+    def broken(self) -> Any:
+        """The function, as it is then."""
+        room = dict(vars(importlib.import_module(self.module)))
+        exec(self.source.replace(self.old, self.new), room)
+        return room[self.function]
+
     def inflict(self, shell: Callable[..., str]) -> None:  # noqa: ARG002 -- the box is whole
         """For as long as this process lasts."""
-        broken = self.source.replace(self.old, self.new)
-        exec(broken, vars(importlib.import_module(self.module)))
+        setattr(importlib.import_module(self.module), self.function, self.broken())
 
 
 RIG_BREAKAGES: Final = (

@@ -64,9 +64,11 @@ def far(request: pytest.FixtureRequest, box: Box) -> Iterator[FarMachineProtocol
     """A machine beside the box, as new; ask for the feature in the test's mark."""
     machine: FarMachineProtocol = box.driver(FarMachineProtocol)
     request.node.stash[report.MARKS] += [(line, line.length) for line in machine.lines]
-    machine.start()
-    yield machine
-    machine.stop()
+    try:
+        machine.start()
+        yield machine
+    finally:
+        machine.stop()
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 import pytest
 
 from hil_tests.accidents import judge, judge_point
-from hil_tests.box import Box, faults
-from hil_tests.host import Host, Load
-from hil_tests.oracle import BLOCK
+from hil_tests.box import Box, faults, spoil
+from hil_tests.host import Host, Load, Unreachable
+from hil_tests.oracle import BLOCK, content
 
 pytestmark = pytest.mark.lg_feature("disk-faults")
+MIB = 1 << 20
 
 
 def _loaded(box: Box, host: Host, seed: int, writes: int) -> tuple[Load, int]:
@@ -40,8 +41,7 @@ def test_a_bad_sector_on_the_primary_in_verify_and_restore(box: Box, host: Host,
     load, before = _loaded(box, host, seed, 100)
     oracle = load.stop()
     block = oracle.writes[-1].block
-    sectors = BLOCK // pair.primary.sector
-    faults(pair.primary).fail("read", "medium", first=block * sectors, count=sectors)
+    spoil(pair.primary, "read", block)
     job = box.cdpctl("sync finance --verify")["job"]["number"]
     assert box.await_job("finance", job)["result"]
     with host.attach("finance") as finance:
@@ -51,6 +51,52 @@ def test_a_bad_sector_on_the_primary_in_verify_and_restore(box: Box, host: Host,
     judge_point(host, "finance", oracle, 50)
     faults(pair.primary).heal()
     judge_point(host, "finance", oracle, 50)
+    assert box.verify("finance") == 0
+
+
+def test_a_secondary_of_which_nothing_can_be_read_in_verify(
+    box: Box, host: Host, seed: int
+) -> None:
+    """The verify ends, and what hosts write is tracked: such a disk protects nothing."""
+    pair = box.pair()
+    box.protect("finance", pair)
+    load, before = _loaded(box, host, seed, 50)
+    faults(pair.secondary).fail("read", "medium")
+    job = box.cdpctl("sync finance --verify")["job"]["number"]
+    assert box.await_job("finance", job)["result"] != "done"
+    box.await_state("finance", "tracking")
+    assert box.told("EV202")
+    load.await_writes(50)
+    faults(pair.secondary).heal()
+    box.await_state("finance", "protected")
+    oracle = load.stop()
+    assert load.failed == []
+    judge(box, host, "finance", oracle, before, points=False)
+
+
+def test_a_bad_sector_on_the_secondary_under_a_restore(box: Box, host: Host) -> None:
+    """Nobody is let in to the half of a restore; it goes on by itself once the sector reads."""
+    pair = box.pair()
+    box.protect("finance", pair)
+    before = box.volume("finance")["write_number"]
+    with host.attach("finance") as finance:
+        for start in range(30 * MIB, 36 * MIB, MIB):
+            finance.write(start, content(1) * (MIB // BLOCK))
+        finance.flush()
+    # In the base image, which begins behind the first mebibyte, and before the third.
+    first = 35 * MIB // pair.secondary.sector
+    faults(pair.secondary).fail("read", "medium", first=first, count=8)
+    box.cdpctl(f"restore finance --to write:{before} --yes")
+    box.until("it has failed", lambda: _ended(box, "restore", "failed"))
+    assert "EV213" in [alert["code"] for alert in box.volume("finance")["alerts"]]
+    with pytest.raises(Unreachable):
+        host.attach("finance")
+    faults(pair.secondary).heal()
+    box.until("it is done", lambda: _ended(box, "restore", "done"))
+    box.await_state("finance", "protected")
+    with host.attach("finance") as finance:
+        for start in range(30 * MIB, 36 * MIB, MIB):
+            assert finance.read(start, MIB) == bytes(MIB)
     assert box.verify("finance") == 0
 
 
@@ -78,3 +124,9 @@ def test_a_slow_secondary_under_ack_primary(box: Box, host: Host, seed: int) -> 
     assert load.failed == []
     faults(pair.secondary).heal()
     judge(box, host, "finance", oracle, before, points=False)
+
+
+def _ended(box: Box, kind: str, result: str) -> bool:
+    """Has such a job ended like that?"""
+    ended = [event["fields"] for event in box.told("EV301")]
+    return any((each["kind"], each["result"]) == (kind, result) for each in ended)

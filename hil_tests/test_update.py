@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from appliance.events import WENT_BACK
 from hil_tests.accidents import judge
 from hil_tests.box import Box
 from hil_tests.host import Host
@@ -48,6 +49,8 @@ def test_an_update_while_hosts_write(box: Box, host: Host, stick: Any, seed: int
     judge(box, host, "finance", oracle, 0, points=False)
     box.until("it is found good", lambda: box.shell(FOUND_GOOD) == "active")
     assert box.boot_memory()["ORDER"] == "B A"
+    image = box.ask("status")["image"]
+    assert (image["version"], image["slot"], image["proven"]) == ("0.1.1", "B", True)
 
 
 @pytest.mark.lg_feature("earlier-cut")
@@ -85,6 +88,7 @@ def test_a_version_that_does_not_work_is_left(box: Box, host: Host, stick: Any, 
     judge(box, host, "finance", oracle, 0, points=False)
     box.until("it is found good", lambda: box.shell(FOUND_GOOD) == "active")
     assert box.boot_memory()["B_OK"] == "0"
+    assert [alert["code"] for alert in box.ask("status")["image"]["alerts"]] == [WENT_BACK]
     stick.plug(stick.failing("0.1.2"))
     box.await_update_notice("nothing is done")
 

@@ -10,8 +10,9 @@ What the journal takes from then on is watched, so that at any later time
 * any other sector has not been written since, and is compared with the
   secondary through the PIT map.
 
-A secondary that does not give more than a mebibyte is given up: each read of a bad sector may take
-its drive seconds, and a scan has to end.
+A scan of everything gives a disk up that does not give more than a mebibyte: each read of a
+bad sector may take its drive seconds, and a scan has to end.  Repairing what is known to
+differ never does: it ends with the regions, and what the secondary does not give is written anew.
 
 Scanning takes no lock and reads far ahead.  It may therefore find blocks
 different that a host was just writing: `revise` takes out what is watched,
@@ -73,15 +74,18 @@ class Comparison:
         reader: PointReader,
         since: Changes,
         is_current: Callable[[], bool],
+        gives_up: bool,
     ) -> None:
-        """`is_current`: does the history still hold what the reader's PIT map names?"""
+        """`is_current`: does the history still hold what the reader's PIT map names?  `gives_up`:
+        DiskUnreadable once a disk does not give too much."""
         self.write = reader.pit_map.write
         self.since = since
         """The scan delta map, and later the host change delta map: what was written since."""
         self.unreadable = EMPTY
         """Blocks that the primary does not give; they count as equal until it does."""
-        self._not_given = 0
-        """Bytes that the secondary did not give."""
+        self._not_given = EMPTY
+        """Blocks that the secondary does not give; they count as different."""
+        self._gives_up = gives_up
         self._primary = primary
         self._path = path
         self._pool = pool
@@ -90,7 +94,7 @@ class Comparison:
 
     @classmethod
     async def begin(
-        cls, primary: Disk, history: History, path: WritePath, pool: BufferPool
+        cls, primary: Disk, history: History, path: WritePath, pool: BufferPool, gives_up: bool
     ) -> "Comparison":
         """DiskFailed or FormatDamaged if the PIT map cannot be made."""
         since = history.journal.watch(history.post)
@@ -101,7 +105,7 @@ class Comparison:
             since.end()
             raise
         cuts, reader = history.cuts, history.reader(pit_map)
-        return cls(primary, path, pool, reader, since, lambda: history.cuts == cuts)
+        return cls(primary, path, pool, reader, since, lambda: history.cuts == cuts, gives_up)
 
     def end(self) -> None:
         """Idempotent."""
@@ -142,7 +146,7 @@ class Comparison:
         """The sectors of some whole blocks that differ now.
 
         What the secondary does not give, or has lost, differs; what the primary does not
-        give is noted as `unreadable`.  DiskUnreadable if the secondary gives too little.
+        give is noted as `unreadable`.
         """
         try:
             ours, theirs = await self._read_both(blocks)
@@ -155,10 +159,12 @@ class Comparison:
                     found = union(found, await self._look(block))
                 return found
             if await self._primary_gives(blocks):
-                if isinstance(error, DiskFailed):
-                    self._missed(blocks)
+                if error.fields.get("disk") == self._reader.disk.identity.id:
+                    self._not_given = union(self._not_given, blocks)
+                    self._require(self._reader.disk, self._not_given)
                 return blocks
             self.unreadable = union(self.unreadable, blocks)
+            self._require(self._primary, self.unreadable)
             return EMPTY
         try:
             return differing(ours, theirs, blocks)
@@ -180,15 +186,10 @@ class Comparison:
             theirs.release()
             raise
 
-    def _missed(self, blocks: Extents) -> None:
-        self._not_given += blocks.total * SECTOR
-        if self._not_given > MOST_UNREADABLE:
-            raise _too_unreadable(self._reader.disk)
-
-    def require_primary(self) -> None:
-        """DiskUnreadable if it gives too little for a scan of everything to be worth going on."""
-        if self.unreadable.total * SECTOR > MOST_UNREADABLE:
-            raise _too_unreadable(self._primary)
+    def _require(self, disk: Disk, missing: Extents) -> None:
+        if self._gives_up and missing.total * SECTOR > MOST_UNREADABLE:
+            reason = f"more than {MOST_UNREADABLE >> 20} MiB of it in one scan"
+            raise DiskUnreadable(disk=disk.identity.id, reason=reason)
 
     async def _primary_gives(self, blocks: Extents) -> bool:
         try:
@@ -269,12 +270,6 @@ class _Locked:
 
     async def __aexit__(self, *_: object) -> None:
         self._path.unlock(self._offset, self._length)
-
-
-def _too_unreadable(disk: Disk) -> DiskUnreadable:
-    """The error with which a scan of this disk is given up."""
-    reason = f"more than {MOST_UNREADABLE >> 20} MiB of it in one scan"
-    return DiskUnreadable(disk=disk.identity.id, reason=reason)
 
 
 def differing(ours: Buffer, theirs: Buffer, blocks: Extents) -> Extents:

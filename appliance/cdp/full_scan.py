@@ -159,7 +159,6 @@ class FullScan:
             )
             self.compare = union(self.compare, found)
             scan.cursor += size
-            comparison.require_primary()
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
                 await self._save()
 

@@ -190,6 +190,8 @@ class Lifecycle:
         path.ack = history.policies.ack
         self.jobs.synchroniser = Synchroniser(volume.primary, history, log, path, self._pool)
         trusted = self._log_is_whole and await belong_together(history, volume)
+        if self._log_is_whole:
+            self.jobs.lacking = "the secondary was away" if trusted else "the disks had parted"
         if first:
             await recovery.take_stock(history, log, trusted)
             volume.history, volume.secondary = history, secondary  # a repair may have to fold

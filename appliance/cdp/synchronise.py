@@ -13,6 +13,7 @@ The scans of everything are `full_scan`'s.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from appliance.cdp import disk_io
 from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
@@ -58,8 +59,10 @@ class Synchroniser:
         offset = number * self._region_size
         return offset, min(self._region_size, self._size - offset)
 
-    async def _begin(self) -> Comparison:
-        return await Comparison.begin(self._primary, self._history, self._path, self._pool)
+    async def _begin(self, gives_up: bool = False) -> Comparison:
+        return await Comparison.begin(
+            self._primary, self._history, self._path, self._pool, gives_up
+        )
 
     # Comparing
 
@@ -108,7 +111,8 @@ class Synchroniser:
 
     async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> FullScan:
         """Compare everything, and copy what differs if the scan is for that; see `FullScan`."""
-        full_scan = FullScan(self._history, scan, self._begin, self._out_of_sync, job, pace)
+        begin = partial(self._begin, gives_up=True)
+        full_scan = FullScan(self._history, scan, begin, self._out_of_sync, job, pace)
         await full_scan.run()
         return full_scan
 

@@ -38,6 +38,8 @@ class VolumeJobs:
         self.restores = RestoreJobs(volume, self._runner)
         self.synchroniser: Synchroniser | None = None
         """Set with the secondary."""
+        self.lacking = "the secondary was away"
+        """Why the history does not have all that the primary has; a gap's reason."""
         self._retry_ticks = 1
         self._ticks_to_retry = 0
 
@@ -201,7 +203,7 @@ class VolumeJobs:
                 return  # marked meanwhile: the next tick goes on
             chain = history.chain
             if chain.incomplete_from:
-                self._note_gap(chain.incomplete_from, "the secondary was away")
+                self._note_gap(chain.incomplete_from, self.lacking)
                 chain.incomplete_from = 0
                 chain.end_gaps()
                 chain.raise_floor(chain.floor, chain.floor_time)  # out of the gap

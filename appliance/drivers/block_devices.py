@@ -157,5 +157,9 @@ def _is_block_device(path: str) -> bool:
 
 
 def _is_kept_from_us(node: str) -> bool:
-    """Do the node's permissions, which udev's rules set, keep the service out?"""
-    return os.access(node, os.F_OK) and not os.access(node, os.R_OK | os.W_OK)
+    """Do the node's permissions, which udev's rules set, or those of its kind keep the service out?
+
+    Whether it is there is asked of its directory: where the unit does not allow the kind
+    (`DeviceAllow=`), access(2) denies even that.
+    """
+    return Path(node).exists() and not os.access(node, os.R_OK | os.W_OK)

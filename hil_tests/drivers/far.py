@@ -16,7 +16,7 @@ from labgrid.step import step
 from hil_tests.drivers.protocols import FarMachineProtocol
 from hil_tests.drivers.recorded import RecordedLine
 from hil_tests.drivers.virtual import VirtualBay, VirtualBox
-from hil_tests.rig.machine import CableEnd
+from hil_tests.rig.cable import Cable
 from hil_tests.rig.settings import BOX_CARD, FAR_CARD
 
 _IDLE = "cdpd cdp-panel cdp-exporter cdp-console@ttyS1"
@@ -62,10 +62,9 @@ class VirtualFarMachine(Driver, FarMachineProtocol):
         self.shell(f"systemctl stop {_IDLE}", timeout=180)
 
     def _plug_cable(self) -> None:
-        cable = self._machine.machine.directory / "cable"
-        cable.unlink(missing_ok=True)
-        self.box.machine.plug_cable(CableEnd(cable, listens=True, mac=BOX_CARD.mac))
-        self._machine.machine.plug_cable(CableEnd(cable, listens=False, mac=FAR_CARD.mac))
+        self._cable = Cable(self.box.machine.cable_socket)
+        self._cable.plug(self.box.machine.monitor, BOX_CARD.mac, first=True)
+        self._cable.plug(self._machine.machine.monitor, FAR_CARD.mac, first=False)
 
     @step()
     def stop(self) -> None:
@@ -80,8 +79,8 @@ class VirtualFarMachine(Driver, FarMachineProtocol):
 
     @step()
     def cut(self) -> None:
-        self._machine.machine.cut_cable()
+        self._cable.cut(self._machine.machine.monitor)
 
     @step()
     def heal(self) -> None:
-        self._machine.machine.heal_cable()
+        self._cable.heal(self._machine.machine.monitor)

@@ -144,6 +144,14 @@ class HostPathProtocol(abc.ABC):
         """The directory of `ca.pem`, `host.pem` and `host.key`."""
 
 
+class ResetProtocol(abc.ABC):
+    """A rig whose box, once it has asked to be started anew, waits for somebody who does."""
+
+    @abc.abstractmethod
+    def await_reset(self, timeout: float) -> None:
+        """Until it has asked, and it is done."""
+
+
 class EarlierCutProtocol(abc.ABC):
     """Feature `earlier-cut`: a power cut whose moment is chosen when it is over, by what the box
     wrote to its own disk.  Its bays are empty."""

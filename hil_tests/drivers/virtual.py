@@ -29,6 +29,7 @@ from hil_tests.drivers.protocols import (
     FreshBoxProtocol,
     HostPathProtocol,
     LinkProtocol,
+    ResetProtocol,
 )
 from hil_tests.rig import first_boot, system_disk
 from hil_tests.rig.authority import Authority
@@ -63,6 +64,7 @@ class VirtualBox(
     PowerProtocol,
     FreshBoxProtocol,
     EarlierCutProtocol,
+    ResetProtocol,
     BatteryProtocol,
     LinkProtocol,
     HostPathProtocol,
@@ -136,6 +138,10 @@ class VirtualBox(
     def off_within(self, partition: int, share: float) -> object:
         place = system_disk.partition(self.image, partition)
         return self.machine.cut_power_within(place.start, place.size, share, self.random)
+
+    @step()
+    def await_reset(self, timeout: float) -> None:
+        self.machine.await_reset(timeout)
 
     @step()
     def cycle(self) -> None:

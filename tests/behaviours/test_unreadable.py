@@ -3,15 +3,18 @@
 DESIGN.md, section 4, rule 8: a secondary that fails never stops the host; its writes are tracked.
 """
 
+from errno import EIO
+
 import pytest
 from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp import comparison
+from appliance.cdp.interfaces import READ, DiskRequest
 from appliance.cdp.jobs import Job, JobKind
 from appliance.errors import DiskFailed, DiskUnreadable
 from appliance.simulated.disk import SimulatedDisk
-from tests.cdp.simulated_pair import SimulatedPair
+from tests.cdp.simulated_pair import REGION, SimulatedPair
 
 BLOCK = 4096
 MOST = 4 * BLOCK
@@ -64,6 +67,44 @@ def test_the_scan_that_was_given_up_is_not_begun_again(pair: SimulatedPair, kind
     assert pair.volume.last_job is not None
     assert pair.volume.last_job.kind == "resync"
     assert pair.volume.job is None
+
+
+def test_what_is_bad_is_counted_once(pair: SimulatedPair) -> None:
+    """A block is read again as it is looked at again."""
+    offset = pair.superblock.base_offset + pair.superblock.volume_size - MOST
+    spoil(pair.secondary, offset, MOST)
+    assert ended(pair, "full").result == "done"
+
+
+def test_what_the_primary_gives_at_the_second_try_is_no_fault_of_the_secondary(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    perform = pair.primary.medium.perform
+    tried: set[tuple[int, int]] = set()
+
+    def perform_at_the_second_try(request: DiskRequest, covers: int) -> OSError | None:
+        place = request.offset, request.length
+        if request.kind == READ and request.offset < 4 * MOST and place not in tried:
+            tried.add(place)
+            return OSError(EIO, "at first")
+        return perform(request, covers)
+
+    mocker.patch.object(pair.primary.medium, "perform", perform_at_the_second_try)
+    assert ended(pair, "verify").result == "done"
+    assert len(tried) > MOST // BLOCK
+    assert pair.volume.protection.value == "protected"
+
+
+def test_a_resync_writes_anew_what_the_secondary_does_not_give(pair: SimulatedPair) -> None:
+    pair.stop()
+    pair.start(with_secondary=False)
+    for region in range(1, 5):
+        pair.write(region * REGION, b"away" * (REGION // 4))
+    pair.stop()
+    spoil(pair.secondary, pair.superblock.base_offset + REGION, 4 * REGION)
+    pair.start()
+    assert pair.volume.protection.value == "protected"
+    assert events.SECONDARY_LOST not in pair.events
 
 
 def test_some_bad_sectors_are_repaired_and_lose_nobody(pair: SimulatedPair) -> None:

@@ -42,6 +42,7 @@ def test_one_of_the_last_blocks_gives_it_away(pair: SimulatedPair, offset: int) 
 
     assert events.WRITTEN_ELSEWHERE in pair.events
     assert_compared_whole(pair, contents)
+    assert [gap.reason for gap in pair.volume.gaps()] == ["the disks had parted"]
 
 
 def test_after_a_crash_as_well(pair: SimulatedPair) -> None:

@@ -1,5 +1,6 @@
 """What takes a disk of another machine in, and gives a volume out: programs, units and rules."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_a_program_that_is_called_wrongly_says_how(program: Path, tmp_path: Path
     assert done.stderr.startswith(f"usage: {program.name}")
 
 
-@pytest.mark.parametrize("unit", ["ebbtide-nvmet@", "ebbtide-remote-disk@"])
+@pytest.mark.parametrize("unit", ["ebbtide-nbd", "ebbtide-nvmet@", "ebbtide-remote-disk@"])
 def test_a_unit_names_programs_that_are_shipped(unit: str) -> None:
     text = (FILES / "systemd" / f"{unit}.service").read_text()
     words = [
@@ -60,6 +61,9 @@ def test_cdpd_does_not_wait_for_the_network() -> None:
 def test_the_kernel_may_open_what_the_unit_offers() -> None:
     text = (FILES / "systemd" / "ebbtide-nvmet@.service").read_text()
     assert "DeviceAllow=block-nbd rw" in text
+    # A name that the kernel must know before the unit starts.
+    assert "Requires=ebbtide-nbd.service" in text
+    assert re.search(r"^After=.* ebbtide-nbd\.service ", text, re.MULTILINE)
 
 
 def test_what_goes_out_is_left_alone_by_this_machine() -> None:

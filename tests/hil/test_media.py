@@ -41,6 +41,26 @@ def test_the_log_alone_says_what_is_on_the_medium(disk: Disk) -> None:
     assert [path.name for path in disk.medium.parent.iterdir()] == ["disk.raw"]
 
 
+@pytest.mark.parametrize(("share", "written"), [(0.0, [0, 4]), (0.6, [0, 4, 6]), (1.0, [0, 4, 6])])
+def test_a_moment_among_the_writes_to_some_place(
+    disk: Disk, share: float, written: list[int]
+) -> None:
+    """What came before is there and what came after is not, wherever it was."""
+    disk.power_on()
+    lay(disk.log, [Entry(sector, 1, Flag(0), block(9)) for sector in (0, 4, 6, 1, 8)])
+    told = disk.told_within(4 * SECTOR, 4 * SECTOR, share)
+    disk.power_off(told, Manner.KEEPS_ALL, Random(0))
+    kept = disk.medium.read_bytes()
+    assert [at for at in range(9) if any(kept[at * SECTOR : (at + 1) * SECTOR])] == written
+
+
+def test_no_moment_in_a_place_that_nobody_wrote_to(disk: Disk) -> None:
+    disk.power_on()
+    lay(disk.log, [Entry(0, 1, Flag(0), block(1)), Entry(4, 0, Flag.FLUSH, None)])
+    with pytest.raises(ValueError, match="nothing was written"):
+        disk.told_within(4 * SECTOR, SECTOR, 0.5)
+
+
 def test_what_a_disk_is_based_on_is_never_written(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.write_bytes(b"\x07" * SIZE)

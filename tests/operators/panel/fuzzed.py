@@ -24,6 +24,7 @@ from appliance.operators.answers import (
     DiskAnswer,
     DisksAnswer,
     ErrorAnswer,
+    ImageAnswer,
     JobDescription,
     LabelAnswer,
     OperatorAnswer,
@@ -273,6 +274,9 @@ class PanelFuzz:
         status = StatusAnswer(
             volumes=[self._volume(name) for name in NAMES if dice.random() < 0.6],
             operator=dice.choice((None, None, operator)),
+            image=ImageAnswer("1", "b", "A", True, [AlertAnswer("EV924", dice.choice(TEXTS))])
+            if dice.random() < 0.2
+            else None,
         )
         disks = [_disk(text) for text in TEXTS if dice.random() < 0.9]
         self._machine.hear(status, DisksAnswer(disks=disks))
