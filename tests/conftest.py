@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -135,10 +136,11 @@ def stalling_device(tmp_path: Path) -> Iterator[Callable[..., StallingDevice]]:
     _needs("losetup", "qemu-nbd", "nbdfuse", "fusermount3")
     if not Path("/dev/fuse").exists():
         pytest.skip("needs /dev/fuse")
+    numbers = count(1)
     with machine(alone=False), contextlib.ExitStack() as made:
 
         def make(size: int) -> StallingDevice:
-            place = tmp_path / f"stalling-{size}-{time.monotonic_ns()}"
+            place = tmp_path / f"stalling-{next(numbers)}"
             place.mkdir()
             medium, window, socket = place / "medium", place / "window", place / "nbd"
             medium.touch()

@@ -277,7 +277,8 @@ ln -s journal.ebbtide /run/systemd/journal
 systemd-cat sh -c 'JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@"' sh \
     "$cdpd" --config "$place/ebbtide.toml" &
 served=$!
-until [ -S "$place/run/nbd.sock" ]; do sleep 0.02; done
+# Until it catches SIGTERM.
+until grep -q '^SigCgt:.*[4-7c-f]...$' "/proc/$served/status"; do sleep 0.02; done
 kill "$served"
 wait "$served"
 kill "$journald"
