@@ -25,13 +25,15 @@ class NotAsked(Exception):
 
 @dataclass
 class Console:
-    """One session; `line` is a labgrid console."""
+    """One session; `line` is a RecordedLine."""
 
     line: Any
 
     def log_in(self, password: str = PASSWORD) -> str:
         """On a box that has no password yet, choose it.  What it tells on the way in."""
-        # ^C leaves whatever stood there, and has the prompt come again.
+        # A prompt that was shown before, or by another box, is none that hears: ^C leaves
+        # whatever stands there with what is typed into it, and has the prompt come again.
+        self.line.forget()
         self.line.sendcontrol("c")
         prompts = [r"New password: ", r"\nPassword: ", r"\n\d*> "]
         index, _, _, _ = self.line.expect(prompts, timeout=ANSWER_SECONDS)

@@ -59,6 +59,7 @@ class RecordedLine(ConsoleExpectMixin, Driver, ConsoleProtocol):
         """What nobody has read so far, nobody waits for any more."""
         with self._news:
             self._unread.clear()
+            self._expect.buffer = b""
 
     def _record(self) -> None:
         with self.path.open("ab", buffering=0) as stream:
