@@ -179,12 +179,13 @@ RIG_BREAKAGES: Final = (
     ),
 )
 
+ALL: Final = (*BREAKAGES, *RIG_BREAKAGES)
+
 
 def chosen() -> Breakage | RigBreakage | None:
     """The one that this run suffers, by the environment."""
     name = os.environ.get(CHOSEN)
-    all_of_them = (*BREAKAGES, *RIG_BREAKAGES)
-    return next(each for each in all_of_them if each.name == name) if name else None
+    return next(each for each in ALL if each.name == name) if name else None
 
 
 @dataclass(frozen=True)
@@ -219,11 +220,7 @@ def _run(tests: list[str], breakage: str, record: Path) -> list[Outcome]:
 
 def main(names: list[str]) -> int:
     """0 if all is well with a whole box, and nothing broken goes unnoticed."""
-    breakages = [
-        each
-        for each in (*BREAKAGES, *RIG_BREAKAGES)
-        if not names or any(name in each.name for name in names)
-    ]
+    breakages = [each for each in ALL if not names or any(name in each.name for name in names)]
     records = Path("build", "hil", "breakages")
     records.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

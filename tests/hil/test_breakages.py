@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from hil_tests.breakages import BREAKAGES, RIG_BREAKAGES, Breakage, RigBreakage
+from hil_tests.breakages import ALL, BREAKAGES, RIG_BREAKAGES, Breakage, RigBreakage
 from hil_tests.oracle import BLOCK, SECTOR, Oracle, content
 from hil_tests.rig import power_cut
 from hil_tests.rig.power_cut import Manner
@@ -64,7 +64,7 @@ def test_the_oracle_names_what_a_disk_had_flushed_and_lost(whole: bool) -> None:
     assert all("flushed write" in line and "is lost" in line for line in said)
 
 
-@pytest.mark.parametrize("breakage", [*BREAKAGES, *RIG_BREAKAGES], ids=lambda each: each.name)
+@pytest.mark.parametrize("breakage", ALL, ids=lambda each: each.name)
 def test_who_must_notice_is_there(breakage: Breakage | RigBreakage) -> None:
     module, _, test = breakage.test.partition("::")
     source = (ROOT / "hil_tests" / module).read_text()
