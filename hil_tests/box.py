@@ -307,7 +307,7 @@ class Box:
     @property
     def version(self) -> str:
         """Of the image that it runs."""
-        return self.shell("sed -n s/^IMAGE_VERSION=//p /etc/os-release")
+        return self.image.split(", ")[0]
 
     @property
     def image(self) -> str:

@@ -25,7 +25,6 @@ from appliance.errors import (
     VolumeNotFound,
 )
 from appliance.events import (
-    KINDS,
     LOGGED_IN,
     LOGGED_OUT,
     PASSWORD_CHANGED,
@@ -381,7 +380,7 @@ async def news(request: Request) -> Answer:
     code = NEWS_EVENTS[request.text("what")]
     request.appliance.emit(code, actor=request.actor, **about)
     if request.appliance.image is not None:
-        request.appliance.image.hear(code, KINDS[code].sentence.format(**about))
+        request.appliance.image.hear(code, **about)
     return answers.NotedAnswer()
 
 

@@ -147,8 +147,8 @@ class Image(Protocol):
     proven: bool
     alerts: dict[str, str]
 
-    def hear(self, code: str, text: str) -> None:
-        """An event about it happened."""
+    def hear(self, code: str, **fields: str) -> None:
+        """An event about it happened; the fields are its sentence's."""
         ...
 
 

@@ -29,17 +29,15 @@ class Image:
     """Why the box's own state is kept in memory; empty if it is not."""
     alerts: dict[str, str] = field(default_factory=dict)
 
-    def hear(self, code: str, text: str) -> None:
-        """What an event about the image means from now on."""
-        if KINDS[code].severity == "info":
-            self.alerts = {kept: told for kept, told in self.alerts.items() if _lasts(kept)}
+    def hear(self, code: str, **fields: str) -> None:
+        """What an event about the image means from now on; the fields are its sentence's."""
+        kind = KINDS[code]
+        if kind.severity == "info":
+            lasting = self.alerts.get(STATE_IN_MEMORY)
+            self.alerts = {} if lasting is None else {STATE_IN_MEMORY: lasting}
         else:
-            self.alerts[code] = text
+            self.alerts[code] = kind.sentence.format(**fields)
         self.proven = self.proven or code == VERSION_WORKS
-
-
-def _lasts(code: str) -> bool:
-    return code == STATE_IN_MEMORY
 
 
 def read_image(root: Path = ROOT) -> Image | None:
@@ -55,8 +53,7 @@ def read_image(root: Path = ROOT) -> Image | None:
     image.proven = worked.strip() == f"{image.version} {image.build}"
     image.memory_only = _text(root / "run/ebbtide-state-in-memory").strip()
     if image.memory_only:
-        told = KINDS[STATE_IN_MEMORY].sentence.format(reason=image.memory_only)
-        image.hear(STATE_IN_MEMORY, told)
+        image.hear(STATE_IN_MEMORY, reason=image.memory_only)
     return image
 
 

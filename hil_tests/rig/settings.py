@@ -92,6 +92,12 @@ TTYPath=/dev/ttyS2
 MaxLevelConsole=debug
 """
 
+_KERNEL: Final = """\
+# Twice so many seconds without a switch are a soft lockup.  A guest under TCG that waits for the
+# machine's own processors has not locked up.
+kernel.watchdog_thresh = 60
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkCard:
@@ -127,6 +133,7 @@ def settings(authority: Authority) -> Mapping[str, bytes]:
         "rig/warm.py": _WARM.encode(),
         "rig/cdpctl": _CDPCTL.encode(),
         "systemd/journald.conf.d/rig.conf": _JOURNAL.encode(),
+        "sysctl.d/rig.conf": _KERNEL.encode(),
         # Every machine has both, and the card decides which of them it is.
         "systemd/network/10-cable-box.network": _network(BOX_CARD),
         "systemd/network/10-cable-far.network": _network(FAR_CARD),

@@ -29,7 +29,7 @@ def test_an_image_that_has_not_shown_that_it_works(root: Path) -> None:
     assert (image.version, image.build, image.slot) == ("0.2.0", "abc", "B")
     assert not image.proven
     assert not image.alerts
-    image.hear(VERSION_WORKS, "it works")
+    image.hear(VERSION_WORKS, version="0.2.0", slot="B")
     assert image.proven
 
 
@@ -52,10 +52,13 @@ def test_something_else_than_an_image_of_ours(root: Path, missing: str) -> None:
 def test_trouble_stands_until_an_update_goes_well(root: Path) -> None:
     image = read_image(root)
     assert image is not None
-    image.hear(UPDATE_REFUSED, "refused")
-    image.hear(WENT_BACK, "back")
-    assert image.alerts == {UPDATE_REFUSED: "refused", WENT_BACK: "back"}
-    image.hear(VERSION_WORKS, "it works")
+    image.hear(UPDATE_REFUSED, reason="it is not signed")
+    image.hear(WENT_BACK, version="0.2.0", slot="B", reason="it said so")
+    assert image.alerts == {
+        UPDATE_REFUSED: "an update was not installed: it is not signed",
+        WENT_BACK: "version 0.2.0 runs in slot B, since it said so",
+    }
+    image.hear(VERSION_WORKS, version="0.2.0", slot="B")
     assert not image.alerts
 
 
@@ -64,5 +67,5 @@ def test_a_state_in_memory_lasts_until_the_next_start(root: Path) -> None:
     image = read_image(root)
     assert image is not None
     assert image.memory_only == "it was asked for"
-    image.hear(VERSION_WORKS, "it works")
+    image.hear(VERSION_WORKS, version="0.2.0", slot="B")
     assert "it was asked for" in image.alerts[STATE_IN_MEMORY]
