@@ -100,19 +100,25 @@ class Intents:
         if self._route.journal is None:  # not by the mode: a pause may have come in between
             self._secure_tracked(group, regions, rising)
             return
-        active = log.active
-        known = len(active)
-        for region in regions:
-            active[region] = group.last_write
-        if len(active) > log.capacity:
+        if not self._has_room(regions):
             if self._legs.groups:  # under PRIMARY alone: it lags, and holds its intents
                 self._legs.hold_back(True)
             # Everything before this group is complete, so a flush of both retires it.
             self._make_room(group)
-        elif len(active) == known and not rising:
+            return
+        active = log.active
+        known = len(active)
+        for region in regions:
+            active[region] = group.last_write
+        if len(active) == known and not rising:
             self._issue(group)
         else:
             log.write_slot(lambda error: self._intent_written(group, error))
+
+    def _has_room(self, regions: set[int]) -> bool:
+        """Others write the slot, too, while a group waits for room: the set never exceeds it."""
+        active, capacity = self._log.active, self._log.capacity
+        return len(active) + len(regions) <= capacity or len(regions | active.keys()) <= capacity
 
     def _secure_tracked(self, group: Group, regions: set[int], rising: bool) -> None:
         if rising:
@@ -130,12 +136,13 @@ class Intents:
         if self.starting is not group:
             return
         if ok and self._route.journals:
-            self._drop(self._log.enough)
-            if len(self._log.active) > self._log.capacity:
+            regions = group.regions(self._region_size)
+            self._drop(max(0, self._log.enough - len(regions)))
+            if self._has_room(regions):
+                self._secure(group)
+            else:
                 # Under PRIMARY, what lags holds its regions: try again behind it.
                 self._post.after(LAG_SECONDS, lambda: self._make_room_again(group))
-                return
-            self._log.write_slot(lambda error: self._intent_written(group, error))
         elif not ok:
             self._refuse(group)
 

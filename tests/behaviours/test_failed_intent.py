@@ -5,10 +5,10 @@ from errno import EIO
 
 import pytest
 
-from appliance.cdp.interfaces import WRITE, HostRequest
+from appliance.cdp.interfaces import FLUSH, WRITE, HostRequest
 from appliance.cdp.tasks import Completion, Task
 from appliance.errors import DiskFailed
-from tests.cdp.simulated_pair import SimulatedPair
+from tests.cdp.simulated_pair import REGION, SimulatedPair
 
 BLOCK = 4096
 
@@ -49,6 +49,26 @@ def test_a_stop_keeps_the_intent_of_a_region_whose_bit_could_not_be_written() ->
     newest = pair.volume.maps()[-1].last_write
     assert pair.point(f"write:{newest}") == pair.read(pair.volume)
     assert "EV208" in pair.events, "there was something to settle"
+
+
+def test_regions_that_found_no_room_are_not_listed() -> None:
+    """The flush that was to make room fails; the slot is written for others before the next."""
+    pair = SimulatedPair(seed=5)
+    pair.start()
+    log = pair.volume.log
+    log.capacity = 3
+    for region in range(log.capacity):
+        pair.write(region * REGION, b"\x11" * BLOCK)
+    pair.primary.medium.fail_next(FLUSH, EIO)
+    refused = pair.begin_write(log.capacity * REGION, b"\x22" * BLOCK)
+    assert pair.world.run_until(refused).error == EIO
+
+    assert pair.volume.path is not None
+    pair.run(pair.volume.path.promise(pair.volume.write_number))
+
+    assert set(log.active) == set(range(log.capacity))
+    pair.write(log.capacity * REGION, b"\x33" * BLOCK)
+    assert log.capacity in log.active
 
 
 @pytest.mark.parametrize("position", range(1, 40, 3))
