@@ -5,7 +5,7 @@ sectors, sorted and disjoint.  `paint` is the heart of every PIT map: it lays
 extents over each other in order and tells which one is seen where.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -76,6 +76,14 @@ def one(start: int, end: int) -> Extents:
 def union(a: Extents, b: Extents) -> Extents:
     """What lies in `a` or in `b`."""
     return _sweep(*a, *b, lambda in_a, in_b: (in_a > 0) | (in_b > 0))
+
+
+def union_all(parts: Iterable[Extents]) -> Extents:
+    """What lies in any of them."""
+    some = [part for part in parts if part]
+    if not some:
+        return EMPTY
+    return extents(*(np.concatenate(side) for side in zip(*some, strict=True)))
 
 
 def subtract(a: Extents, b: Extents) -> Extents:

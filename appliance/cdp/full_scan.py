@@ -13,13 +13,13 @@ before that, from its first on, are a gap.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from appliance.cdp import disk_io, walk_back
 from appliance.cdp.changes import Changes
 from appliance.cdp.comparison import Comparison
 from appliance.cdp.delta_map import MapKind
-from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, union
+from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, union, union_all
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.jobs import Job
@@ -27,7 +27,7 @@ from appliance.cdp.pace import Pace
 from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
 
 CHUNK = 32 << 20
-"""Bytes that are scanned between two looks at what has gathered."""
+"""Bytes that are begun between two looks at what has gathered."""
 SAVE_NS = 1_000_000_000
 """A scan that a crash interrupts goes on about so far behind."""
 GATHERED = 1 << 18
@@ -81,6 +81,7 @@ class FullScan:
         if scan.kind is ScanKind.FULL:
             self._history.journal.cut(MapKind.HOST)  # a verify leaves no trace, not even this
         await self._history.checkpoint()  # from here on it survives a crash
+        self._saved_ns = job.clock.monotonic_ns()
         comparison = await self._begin()
         try:
             if scan.phase is Phase.COPYING:
@@ -98,8 +99,12 @@ class FullScan:
         self._scan.phase = phase
         self._job.phase = phase.name.lower()
 
-    async def _save(self) -> None:
+    def _note_compare(self) -> None:
+        """For the next checkpoint, whoever makes it."""
         self._scan.compare = union(self.revised, self.compare)
+
+    async def _save(self) -> None:
+        self._note_compare()
         await self._history.checkpoint()
         self._saved_ns = self._job.clock.monotonic_ns()
 
@@ -147,20 +152,44 @@ class FullScan:
         return comparison
 
     async def _scan_on(self, comparison: Comparison) -> None:
-        """The compare delta map from the cursor on, until the end or until much has gathered."""
+        """The compare delta map from the cursor on, until the end or until much has gathered.
+
+        Steps are told in their order.  The cursor and what was found before it move together, for
+        a checkpoint may come at any moment.
+        """
         scan, job = self._scan, self._job
         self._enter(Phase.SCANNING)
-        while scan.cursor < self._size:
-            if max(len(self.compare.starts), comparison.since.count) > GATHERED:
-                return
-            size = min(CHUNK, self._size - scan.cursor)
-            found = await comparison.scan(
-                [(scan.cursor, size)], self._pace, lambda done: job.advance(scanned=done)
-            )
-            self.compare = union(self.compare, found)
-            scan.cursor += size
+        fresh: list[Extents] = []
+        looked_at = scan.cursor
+
+        def gather() -> None:
+            if any(fresh):
+                self.compare = union_all([self.compare, *fresh])
+            fresh.clear()
+
+        def ranges() -> Iterator[tuple[int, int]]:
+            for offset in range(scan.cursor, self._size, CHUNK):
+                gather()
+                if max(len(self.compare.starts), comparison.since.count) > GATHERED:
+                    return
+                yield offset, min(CHUNK, self._size - offset)
+
+        async def looked(size: int, different: Extents) -> None:
+            nonlocal looked_at
+            fresh.append(different)
+            looked_at += size
+            job.advance(scanned=size)
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
+                gather()
+                scan.cursor = looked_at
                 await self._save()
+
+        try:
+            await comparison.scan_on(ranges(), self._pace, looked)
+        finally:
+            gather()
+            scan.cursor = looked_at
+            self._note_compare()
 
     def _differed(self, size: int) -> None:
         self._scan.different += size

@@ -6,6 +6,7 @@ write to or read from the memory).  So drivers pin a buffer for as long as the
 kernel holds it, and a released buffer goes back to its pool only unpinned.
 """
 
+import contextlib
 import ctypes
 import mmap
 from typing import Final
@@ -13,6 +14,11 @@ from typing import Final
 import numpy as np
 
 PAGE: Final = mmap.PAGESIZE
+_HUGE_PAGE: Final = 2 << 20
+"""Bytes; pinning pages one by one is half of what the kernel does for a large read."""
+
+_memcmp: Final = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Buffer:
@@ -22,6 +28,9 @@ class Buffer:
 
     def __init__(self, size: int, pool: "BufferPool | None" = None) -> None:
         pages = mmap.mmap(-1, -(-size // PAGE) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if size >= _HUGE_PAGE:
+            with contextlib.suppress(OSError):  # a kernel without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(pages)
         self.array = np.frombuffer(self.view, np.uint8)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.view))
@@ -46,6 +55,11 @@ class Buffer:
         self._released = False
         if self._pool is not None:
             self._pool.put(self)
+
+
+def equal(one: Buffer, other: Buffer, size: int) -> bool:
+    """Are the first `size` bytes of both the same?  At the speed of libc, without a copy."""
+    return not _memcmp(one.address, other.address, size)
 
 
 class BufferPool:

@@ -5,6 +5,8 @@ a part of the time, the work rests for that part.  However busy they are it
 does the floor, and it never exceeds the ceiling.  Both may be changed at any
 moment.
 
+While hosts are at work its steps are short, too: they stand in the queues of the same disks.
+
 Floor and ceiling hold on the average, not for each step: steps are read ahead,
 so one seems to take no time and the next one that of several.
 """
@@ -16,6 +18,10 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion
 
+GENTLE = 512 << 10
+"""Bytes of a step while hosts are at work: what they ask of a disk waits behind it."""
+STEPS_A_SECOND = 8
+"""Under a ceiling, at least: the work goes on evenly, and can be seen to."""
 LOOKS = 16
 """The load is what about so many looks at the hosts, one a step, have seen."""
 SHORTEST_NS = 200_000
@@ -50,6 +56,14 @@ class Pace:
         """Rest that hosts are owed."""
         self._floor = _Schedule(self._worked_since)
         self._ceiling = _Schedule(self._worked_since)
+
+    def fitting(self, size: int) -> int:
+        """How much of so many bytes to take as the next step."""
+        ceiling = self._throttle().ceiling
+        if ceiling:
+            size = min(size, ceiling * MIB // STEPS_A_SECOND)
+        # Until long after a look has last seen one of them waiting.
+        return min(size, GENTLE) if self._load * LOOKS > 0.5 else size
 
     async def __call__(self, size: int) -> None:
         """Await before a step of so many bytes, with no lock taken."""

@@ -141,7 +141,7 @@ async def _tell_primary(path: WritePath, log: DirtyRegionLog, restoring: bool) -
 async def _write_all(
     reader: PointReader, path: WritePath, wanted: Extents, job: Job, again: bool
 ) -> None:
-    async with Ahead(AHEAD) as ahead:  # none goes on writing once the point is let go
+    async with Ahead[None](AHEAD) as ahead:  # none goes on writing once the point is let go
         for step in in_steps(wanted, STEP // SECTOR):
             await job.step()
             await ahead.start(_write(reader, path, step, job, again))

@@ -154,7 +154,7 @@ async def _copy_into_base(history: History, reader: PointReader, pit_map: PitMap
             return
         await _write_base(history, step, buffer)
 
-    async with Ahead(AHEAD) as ahead:
+    async with Ahead[None](AHEAD) as ahead:
         for step in in_steps(blocks, STEP // SECTOR):
             await ahead.start(copy(step))
     return reduce(union, lost, EMPTY)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from appliance.cdp import disk_io
-from appliance.cdp.comparison import AHEAD, STEP, Comparison, no_pace
+from appliance.cdp.comparison import Comparison, FullSpeed
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import Extents, extents
@@ -31,6 +31,10 @@ from appliance.cdp.tasks import Ahead
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed
 
+STEP = 2 << 20
+"""Bytes of the baseline that are copied at once."""
+AHEAD = 4
+"""Steps of it that are under way at once."""
 CLEAR_AT = 256
 """Regions whose bits are cleared with one flush."""
 
@@ -75,8 +79,8 @@ class Synchroniser:
         comparison = await self._begin()
         try:
             ranges = [self._region(number) for number in regions]
-            compare = await comparison.scan(ranges, no_pace, lambda size: None)
-            await comparison.revise(compare, no_pace, True, lambda size: None)
+            compare = await comparison.scan(ranges, FullSpeed(), lambda size: None)
+            await comparison.revise(compare, FullSpeed(), True, lambda size: None)
             return self._regions_of(comparison.unreadable)
         finally:
             comparison.end()
@@ -156,7 +160,7 @@ class Synchroniser:
                 # Not beside a fold, which may bring a newer version from the journal.
                 await self._history.base_turn.take()
                 try:
-                    async with Ahead(AHEAD) as ahead:
+                    async with Ahead[None](AHEAD) as ahead:
                         for offset, length in some:
                             await ahead.start(self._copy(offset, length, job))
                 finally:

@@ -9,7 +9,7 @@ steps, in the appliance and in the simulator alike.
 import inspect
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
@@ -163,26 +163,33 @@ class Turn:
             self._taken = False
 
 
-class Ahead:
-    """Tasks of which at most `count` run at once: `async with Ahead(4) as ahead`.
+class Ahead(Generic[T]):
+    """Tasks of which at most `count` run at once: `async with Ahead(4, take) as ahead`.
 
-    The end waits for all.  The first error, or a cancellation, stops the rest.
+    `take` is given their results, one by one in the order of their starts.  The end waits for
+    all.  The first error, or a cancellation, stops the rest.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, take: Callable[[T], Awaitable[None]] | None = None) -> None:
         self._count = count
-        self._running: deque[Task[Any]] = deque()
+        self._take = take
+        self._running: deque[Task[T]] = deque()
 
-    async def start(self, coroutine: Coroutine[Completion[Any], None, Any]) -> None:
+    async def start(self, coroutine: Coroutine[Completion[Any], None, T]) -> None:
         """Run one more, after the oldest has finished if there are too many."""
         try:
             while len(self._running) >= self._count:
-                await self._running[0]
-                self._running.popleft()
+                await self._take_oldest()
         except BaseException:
             coroutine.close()
             raise
         self._running.append(Task(coroutine))
+
+    async def _take_oldest(self) -> None:
+        result = await self._running[0]
+        self._running.popleft()
+        if self._take is not None:
+            await self._take(result)
 
     async def __aenter__(self) -> Self:
         return self
@@ -190,8 +197,7 @@ class Ahead:
     async def __aexit__(self, kind: object, *_: object) -> None:
         try:
             while self._running and kind is None:
-                await self._running[0]
-                self._running.popleft()
+                await self._take_oldest()
         except BaseException as error:
             kind = type(error)
             raise

@@ -6,7 +6,7 @@ from itertools import cycle, repeat
 import pytest
 
 from appliance.cdp.jobs import Job
-from appliance.cdp.pace import Pace
+from appliance.cdp.pace import GENTLE, Pace
 from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion, Task
 from appliance.simulated.world import World
@@ -21,7 +21,7 @@ class Work:
         self.busy: Callable[[], bool] = lambda: False
         self.job = Job(1, "full", "finance", self.world.clock)
         self._milliseconds = milliseconds
-        self._pace = Pace(
+        self.pace = Pace(
             self.job, lambda: self.throttle, self._is_busy, self.world.clock, self.world
         )
         self.passed = 0
@@ -34,7 +34,7 @@ class Work:
     async def _run(self) -> None:
         while True:
             self.at_work = False
-            await self._pace(MIB)
+            await self.pace(MIB)
             self.passed += 1
             self.at_work = True
             worked: Completion[None] = Completion()
@@ -140,6 +140,23 @@ def test_being_held_is_no_work_and_owes_no_rest(floor: int) -> None:
     assert work.rate(3600) == 0
     work.job.go_on()
     assert work.rate(5) == pytest.approx(before, rel=0.1)
+
+
+def test_its_steps_are_short_while_hosts_are_at_work() -> None:
+    work = Work(repeat(2), Throttle(16, 0))
+    work.rate(1)
+    assert work.pace.fitting(4 * MIB) == 4 * MIB
+    work.busy = lambda: True
+    work.rate(1)
+    assert work.pace.fitting(4 * MIB) == GENTLE
+    work.busy = lambda: False
+    work.rate(5)
+    assert work.pace.fitting(4 * MIB) == 4 * MIB
+
+
+@pytest.mark.parametrize(("ceiling", "step"), [(1, MIB // 8), (4, MIB // 2), (50, 4 * MIB)])
+def test_a_ceiling_has_steps_of_a_fraction_of_a_second(ceiling: int, step: int) -> None:
+    assert Work(repeat(2), Throttle(1, ceiling)).pace.fitting(4 * MIB) == step
 
 
 def test_it_can_be_cancelled_while_it_rests() -> None:

@@ -192,7 +192,7 @@ SABOTAGES = [
         "names-what-is-in-flight",
         "on disk: checkpoint",
         _checkpoint_names_what_is_in_flight,
-        first=1000,
+        first=120,
     ),
 ]
 

@@ -123,11 +123,16 @@ class Promises:
             raise Violation(f"a verify has copied {copied} bytes")
         if copied > job.bytes_different:
             raise Violation(f"{copied} bytes were copied, {job.bytes_different} differed")
-        calm = not asked.written and not asked.crashed
+        # What a fold has lost meanwhile is for the resync behind the scan to copy.
+        calm = not asked.written and not asked.crashed and not self._lost_meanwhile(asked)
         if asked.kind == "full" and calm and copied != job.bytes_different:
             raise Violation(f"{copied} bytes copied of {job.bytes_different}")
         if job.bytes_scanned != self._rig.volume.size:
             raise Violation(f"{job.bytes_scanned} bytes scanned of {self._rig.volume.size}")
+
+    def _lost_meanwhile(self, asked: Asked) -> bool:
+        rig = self._rig
+        return rig.damages != asked.damages or len(rig.doubted) != asked.doubts
 
     def _is_sure(self, asked: Asked, spoil: Spoil) -> bool:
         """Was it there until the scan found it?"""
@@ -157,8 +162,7 @@ class Promises:
         if left and not rig.volume.log.out_of_sync():
             raise Violation(f"a full scan has left sector {left[0].sector} wrong")
         # Where a fold has lost blocks meanwhile, suspicion stays for the scan behind the resync.
-        meanwhile = rig.damages != asked.damages or len(rig.doubted) != asked.doubts
-        told = not meanwhile and not rig.volume.log.out_of_sync()
+        told = not self._lost_meanwhile(asked) and not rig.volume.log.out_of_sync()
         if told and history.chain.suspects.open:
             raise Violation("after a full scan blocks are suspect for the newest point")
         for spoil in asked.wrong:
