@@ -24,7 +24,10 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -68,7 +71,9 @@ class Loop:
         """So many timers, and the cancelled ones are thrown out."""
         self._foreign: deque[Action] = deque()
         """Actions from other threads; appending and popping are atomic."""
-        self._threads = ThreadPoolExecutor(OFFLOAD_THREADS, thread_name_prefix="offload")
+        self._offloaded: SimpleQueue[tuple[Callable[[], Any], Completion[Any]] | None]
+        self._offloaded = SimpleQueue()
+        self._threads: list[Thread] = []
         self._spin_pause = self._spin_next = 0
         """Turns until the next look before sleeping, and how many after that if it is in vain."""
         self._stopping = False
@@ -147,8 +152,11 @@ class Loop:
         Not for what may hang on a disk or a peer: the threads are few, and
         shared by all volumes.
         """
+        if len(self._threads) < OFFLOAD_THREADS:
+            self._threads.append(Thread(target=self._work, name="offload", daemon=True))
+            self._threads[-1].start()
         completion: Completion[T] = Completion()
-        self._threads.submit(self._work, work, completion)
+        self._offloaded.put((work, completion))
         return completion
 
     def report(self, error: Exception) -> None:
@@ -172,7 +180,13 @@ class Loop:
     def close(self) -> None:
         """Wait for offloaded work under way, and let go of everything; idempotent."""
         if not self._epoll.closed:
-            self._threads.shutdown(cancel_futures=True)
+            with suppress(Empty):
+                while True:
+                    self._offloaded.get_nowait()
+            for _ in self._threads:
+                self._offloaded.put(None)
+            for thread in self._threads:
+                thread.join()
             self._epoll.close()
             os.close(self._wake)
 
@@ -260,11 +274,16 @@ class Loop:
             except Exception as error:
                 self.report(error)
 
-    def _work(self, work: Callable[[], Any], completion: Completion[Any]) -> None:
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
-            self.post_from_thread(lambda: completion.fail(failure))
-        else:
-            self.post_from_thread(lambda: completion.succeed(result))
+    def _work(self) -> None:
+        """A thread of its own."""
+        while (offloaded := self._offloaded.get()) is not None:
+            work, completion = offloaded
+            try:
+                self.post_from_thread(partial(completion.succeed, work()))
+            except BaseException as error:
+                self.post_from_thread(partial(completion.fail, error))
+            del (
+                offloaded,
+                work,
+                completion,
+            )  # they may hold much memory, and the next may be long off

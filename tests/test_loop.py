@@ -4,12 +4,14 @@ import os
 import signal
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
-from appliance.loop import Loop
+from appliance.cdp.tasks import Completion
+from appliance.loop import OFFLOAD_THREADS, Loop
 
 TurnUntil = Callable[..., None]
 
@@ -110,6 +112,41 @@ def test_offloaded_work_comes_back_on_the_loop(loop: Loop, turn_until: TurnUntil
     assert completion.result() != here
     with pytest.raises(ZeroDivisionError):
         failing.result()
+
+
+def test_a_thread_keeps_nothing_of_work_that_is_over(loop: Loop, turn_until: TurnUntil) -> None:
+    """It may be the map of a million writes."""
+
+    class Large(list[int]):
+        pass
+
+    def of_work() -> tuple[Completion[int], weakref.ref[Large]]:
+        large = Large([1, 2, 3])
+        return loop.offload(partial(sum, large)), weakref.ref(large)
+
+    completion, large = of_work()
+    turn_until(lambda: completion.finished)
+    turn_until(lambda: large() is None)
+    assert completion.result() == 6
+
+
+def test_closing_waits_for_the_work_under_way_and_begins_no_other() -> None:
+    begun, let_go = threading.Semaphore(0), threading.Event()
+    over: list[str] = []
+
+    def hold() -> None:
+        begun.release()
+        let_go.wait(10)
+        over.append("held")
+
+    with Loop() as loop:
+        for _ in range(OFFLOAD_THREADS):
+            loop.offload(hold)
+        loop.offload(lambda: over.append("waiting"))
+        for _ in range(OFFLOAD_THREADS):
+            assert begun.acquire(timeout=10)
+        threading.Timer(0.05, let_go.set).start()
+    assert over == ["held"] * OFFLOAD_THREADS
 
 
 def test_an_error_in_a_callback_goes_to_the_hook_and_spares_the_others() -> None:

@@ -10,10 +10,6 @@ What the journal takes from then on is watched, so that at any later time
 * any other sector has not been written since, and is compared with the
   secondary through the PIT map.
 
-A scan of everything gives a disk up that does not give more than a mebibyte: each read of a
-bad sector may take its drive seconds, and a scan has to end.  Repairing what is known to
-differ never does: it ends with the regions, and what the secondary does not give is written anew.
-
 Scanning takes no lock and reads far ahead.  It may therefore find blocks
 different that a host was just writing: `revise` takes out what is watched,
 sector by sector, and looks at the rest again under its range lock.
@@ -21,8 +17,6 @@ sector by sector, and looks at the rest again under its range lock.
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
-
-import numpy as np
 
 from appliance.cdp import disk_io
 from appliance.cdp.changes import Changes
@@ -32,30 +26,25 @@ from appliance.cdp.extents import (
     Extents,
     by_window,
     byte_ranges,
-    extents,
-    one,
     subtract,
     union,
     union_all,
     widen,
 )
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import BLOCK, SECTOR, Disk, HostRequest
-from appliance.cdp.memory import Buffer, BufferPool, equal
-from appliance.cdp.point_reader import PointReader
-from appliance.cdp.tasks import Ahead, Completion, Task, gather
+from appliance.cdp.interfaces import SECTOR, Disk, HostRequest
+from appliance.cdp.memory import BufferPool
+from appliance.cdp.side_by_side import SECTORS, SideBySide
+from appliance.cdp.tasks import Ahead, Completion, gather
 from appliance.cdp.write_path import WritePath
-from appliance.errors import DiskFailed, DiskUnreadable, FormatDamaged, VolumeNotReady
+from appliance.errors import VolumeNotReady
 
 STEP = 4 << 20
 """Bytes that are read at once from each disk, and compared, as far as the pace allows."""
-AHEAD = 2
-"""Steps that are under way at once."""
+AHEAD = 3
+"""Steps that are under way at once: one is compared while both disks read the next ones."""
 WINDOW = 1 << 20
 """Bytes whose host writes may have to wait while they are looked at again."""
-SECTORS = BLOCK // SECTOR
-MOST_UNREADABLE = 1 << 20
-"""Bytes that a disk may not give, before a scan of it is given up."""
 
 Looked = Callable[[int, Extents], Awaitable[None]]
 """Told of a step that is over: its bytes, and which of its sectors were read different."""
@@ -85,36 +74,24 @@ class Comparison:
     """Of one primary with its history, as of the write `write`.  `end` it."""
 
     def __init__(
-        self,
-        primary: Disk,
-        path: WritePath,
-        pool: BufferPool,
-        reader: PointReader,
-        since: Changes,
-        is_current: Callable[[], bool],
-        gives_up: bool,
+        self, primary: Disk, path: WritePath, pool: BufferPool, disks: SideBySide, since: Changes
     ) -> None:
-        """`is_current`: does the history still hold what the reader's PIT map names?  `gives_up`:
-        DiskUnreadable once a disk does not give too much."""
-        self.write = reader.pit_map.write
+        self.write = disks.write
         self.since = since
         """The scan delta map, and later the host change delta map: what was written since."""
-        self.unreadable = EMPTY
-        """Blocks that the primary does not give; they count as equal until it does."""
-        self._not_given = EMPTY
-        """Blocks that the secondary does not give; they count as different."""
-        self._gives_up = gives_up
         self._primary = primary
         self._path = path
         self._pool = pool
-        self._reader = reader
-        self._is_current = is_current
+        self._disks = disks
 
     @classmethod
     async def begin(
         cls, primary: Disk, history: History, path: WritePath, pool: BufferPool, gives_up: bool
     ) -> "Comparison":
-        """DiskFailed or FormatDamaged if the PIT map cannot be made."""
+        """DiskFailed or FormatDamaged if the PIT map cannot be made.
+
+        `gives_up`: the scan ends with DiskUnreadable once a disk does not give too much.
+        """
         since = history.journal.watch(history.post)
         try:
             await path.settled(path.next_write - 1)
@@ -122,8 +99,13 @@ class Comparison:
         except BaseException:
             since.end()
             raise
-        cuts, reader = history.cuts, history.reader(pit_map)
-        return cls(primary, path, pool, reader, since, lambda: history.cuts == cuts, gives_up)
+        disks = SideBySide(primary, history, pit_map, pool, gives_up)
+        return cls(primary, path, pool, disks, since)
+
+    @property
+    def unreadable(self) -> Extents:
+        """Blocks that the primary does not give; they count as equal until it does."""
+        return self._disks.unreadable
 
     def end(self) -> None:
         """Idempotent."""
@@ -155,8 +137,7 @@ class Comparison:
         """
 
         async def look(offset: int, size: int) -> tuple[int, Extents]:
-            blocks = one(offset // SECTOR, (offset + size) // SECTOR)
-            return size, await self._look(blocks)
+            return size, await self._disks.look_at(offset, size)
 
         async with Ahead[tuple[int, Extents]](AHEAD, lambda step: looked(*step)) as ahead:
             for offset, length in ranges:
@@ -166,65 +147,6 @@ class Comparison:
                     await pace(size)
                     await ahead.start(look(at, size))
                     at += size
-
-    async def _look(self, blocks: Extents) -> Extents:
-        """The sectors of some whole blocks that differ now.
-
-        What the secondary does not give, or has lost, differs; what the primary does not
-        give is noted as `unreadable`.
-        """
-        try:
-            ours, theirs = await self._read_both(blocks)
-        except (DiskFailed, FormatDamaged) as error:
-            if self._primary.fenced or self._reader.disk.fenced or not self._is_current():
-                raise
-            if blocks.total > SECTORS:
-                found = EMPTY
-                for block in by_window(blocks, SECTORS):
-                    found = union(found, await self._look(block))
-                return found
-            if await self._primary_gives(blocks):
-                if error.fields.get("disk") == self._reader.disk.identity.id:
-                    self._not_given = union(self._not_given, blocks)
-                    self._require(self._reader.disk, self._not_given)
-                return blocks
-            self.unreadable = union(self.unreadable, blocks)
-            self._require(self._primary, self.unreadable)
-            return EMPTY
-        try:
-            return differing(ours, theirs, blocks)
-        finally:
-            ours.release()
-            theirs.release()
-
-    async def _read_both(self, blocks: Extents) -> tuple[Buffer, Buffer]:
-        ours = Task(disk_io.read_ranges(self._primary, self._pool, byte_ranges(blocks)))
-        try:
-            theirs = await self._reader.read_extents(blocks, checked=False)
-        except BaseException:
-            ours.cancel()
-            raise
-        try:
-            return await ours, theirs
-        except BaseException:
-            ours.cancel()
-            theirs.release()
-            raise
-
-    def _require(self, disk: Disk, missing: Extents) -> None:
-        if self._gives_up and missing.total * SECTOR > MOST_UNREADABLE:
-            reason = f"more than {MOST_UNREADABLE >> 20} MiB of it in one scan"
-            raise DiskUnreadable(disk=disk.identity.id, reason=reason)
-
-    async def _primary_gives(self, blocks: Extents) -> bool:
-        try:
-            buffer = await disk_io.read_ranges(self._primary, self._pool, byte_ranges(blocks))
-        except DiskFailed:
-            if self._primary.fenced:
-                raise
-            return False
-        buffer.release()
-        return True
 
     # Revising and copying
 
@@ -241,7 +163,7 @@ class Comparison:
         for part in by_window(widen(left, SECTORS), WINDOW // SECTOR):
             await pace(part.total * SECTOR)
             async with _Locked(self._path, part):
-                found = subtract(await self._look(part), self._fresh(part))
+                found = subtract(await self._disks.look(part), self._fresh(part))
                 blocks = widen(found, SECTORS)
                 if copy and blocks:
                     await self._journal(blocks)
@@ -295,28 +217,3 @@ class _Locked:
 
     async def __aexit__(self, *_: object) -> None:
         self._path.unlock(self._offset, self._length)
-
-
-def differing(ours: Buffer, theirs: Buffer, blocks: Extents) -> Extents:
-    """The sectors that differ, as extents of the volume; the buffers hold whole blocks of it.
-
-    Where not all is equal, rows of a block each are compared first, as words.
-    """
-    size = blocks.total * SECTOR
-    if equal(ours, theirs, size):
-        return EMPTY
-    a = ours.array[:size].view(np.uint64)
-    b = theirs.array[:size].view(np.uint64)
-    rows = np.flatnonzero((a.reshape(-1, BLOCK // 8) != b.reshape(-1, BLOCK // 8)).any(axis=1))
-    shape = (-1, SECTORS, SECTOR // 8)
-    words = (-1, BLOCK // 8)
-    unequal = (a.reshape(words)[rows].reshape(shape) != b.reshape(words)[rows].reshape(shape)).any(
-        axis=2
-    )
-    row, sector = np.nonzero(unequal)
-    lengths = blocks.ends - blocks.starts
-    behind = np.cumsum(lengths)
-    at = rows[row] * SECTORS + sector
-    extent = np.searchsorted(behind, at, side="right")
-    first = blocks.starts[extent] + at - (behind - lengths)[extent]
-    return extents(first, first + 1)

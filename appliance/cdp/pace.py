@@ -5,7 +5,8 @@ a part of the time, the work rests for that part.  However busy they are it
 does the floor, and it never exceeds the ceiling.  Both may be changed at any
 moment.
 
-While hosts are at work its steps are short, too: they stand in the queues of the same disks.
+Its steps are as long as the disks are fast, so that what a host asks for out of the blue soon has
+its turn.  While hosts are at work they are short: they stand in the queues of the same disks.
 
 Floor and ceiling hold on the average, not for each step: steps are read ahead,
 so one seems to take no time and the next one that of several.
@@ -18,8 +19,10 @@ from appliance.cdp.jobs import Job
 from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion
 
-GENTLE = 512 << 10
+GENTLE = 256 << 10
 """Bytes of a step while hosts are at work: what they ask of a disk waits behind it."""
+STEP_NS = 10_000_000
+"""What a step takes at most, at the speed of the last ones, if it is longer than that."""
 STEPS_A_SECOND = 8
 """Under a ceiling, at least: the work goes on evenly, and can be seen to."""
 LOOKS = 16
@@ -51,6 +54,11 @@ class Pace:
         self._clock = clock
         self._post = post
         self._load = 0.0
+        self._moved = self._took_ns = 0.0
+        """Bytes of a step, and what it took, as the last ones were."""
+        self._size = 0
+        """Bytes of the last step; 0 before the first."""
+        """Of the step before."""
         self._worked_since = clock.monotonic_ns()
         self._debt_ns = 0.0
         """Rest that hosts are owed."""
@@ -62,12 +70,20 @@ class Pace:
         ceiling = self._throttle().ceiling
         if ceiling:
             size = min(size, ceiling * MIB // STEPS_A_SECOND)
-        # Until long after a look has last seen one of them waiting.
-        return min(size, GENTLE) if self._load * LOOKS > 0.5 else size
+        # Before the first look at the hosts, and long after one has last seen them waiting.
+        if not self._size or self._load * LOOKS > 0.5:
+            return min(size, GENTLE)
+        # A power of two: buffers are pooled by such sizes.
+        while size > GENTLE and size * self._took_ns > STEP_NS * self._moved:
+            size = 1 << (size - 1).bit_length() - 1
+        return size
 
     async def __call__(self, size: int) -> None:
         """Await before a step of so many bytes, with no lock taken."""
         worked_ns = self._clock.monotonic_ns() - self._worked_since
+        self._moved += (self._size - self._moved) / LOOKS
+        self._took_ns += (worked_ns - self._took_ns) / LOOKS
+        self._size = size
         await self._job.step()
         self._load += (self._busy() - self._load) / LOOKS
         self._debt_ns += worked_ns * (1 / (1 - min(self._load, 0.999)) - 1)

@@ -93,6 +93,11 @@ class PitMap:
         """What was changed since the base image; neighbours are not joined."""
         return Extents(self._painting.starts, self._painting.ends)
 
+    def touches(self, start: int, end: int) -> bool:
+        """Is any sector of the range above the base image?"""
+        starts, ends, _ = self._painting
+        return bool(ends.searchsorted(start, side="right") < starts.searchsorted(end))
+
     def pieces(self, start: int, end: int) -> list[Piece]:
         """The range, cut where the answer changes; in order and without holes."""
         return self.pieces_of(Extents(np.array([start]), np.array([end])))

@@ -48,6 +48,13 @@ class PointReader:
         self.pool = pool
         self._block = max(SECTOR, secondary.logical_block)
 
+    def in_base(self, offset: int, length: int) -> int | None:
+        """Where on the disk a range of the volume lies in one piece (bytes): that is in the base
+        image, if it answers for all of it."""
+        if self.pit_map.touches(offset // SECTOR, (offset + length) // SECTOR):
+            return None
+        return self._superblock.base_offset + offset
+
     async def read(self, offset: int, length: int) -> Buffer:
         """Bytes of the volume at the point, in a buffer that the caller releases.
 

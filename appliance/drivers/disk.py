@@ -7,7 +7,7 @@ disk's own.
 
 Invariants:
 
-* A request is split into pieces of at most a mebibyte.  A piece waits in the
+* A request is split into pieces of at most four mebibytes.  A piece waits in the
   driver's own queue until the kernel can take it at once: io_submit would
   otherwise wait, and the whole loop with it.
 * Every piece that the kernel has is in `_in_flight`, oldest first, or, after a
@@ -39,7 +39,8 @@ from appliance.errors import DiskFailed
 
 DEADLINE: Final = 30.0
 """Seconds after which a disk that has not answered is taken for hung."""
-LARGEST_PIECE: Final = 1 << 20
+LARGEST_PIECE: Final = 4 << 20
+"""Each costs a completion to be told of; the kernel cuts it as the disk needs it."""
 LARGEST_LANE_PIECE: Final = 64 << 20
 """Zeroing is cheap or slow; in either case a piece of this size stays far from the deadline."""
 RECENT_SECONDS: Final = 60.0

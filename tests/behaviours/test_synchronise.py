@@ -7,7 +7,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from appliance import events
-from appliance.cdp import comparison, full_scan, synchronise
+from appliance.cdp import comparison, full_scan, side_by_side, synchronise
 from appliance.cdp.changes import Changes
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import EMPTY, Extents, byte_ranges, extents, subtract, union
@@ -29,6 +29,7 @@ def in_small_steps(mocker: MockerFixture) -> None:
     """So that a small volume takes many."""
     mocker.patch.object(comparison, "STEP", 2 * BLOCK)
     mocker.patch.object(comparison, "WINDOW", 2 * BLOCK)
+    mocker.patch.object(side_by_side, "LONG", 2 * BLOCK)
     mocker.patch.object(synchronise, "STEP", 2 * BLOCK)
     mocker.patch.object(full_scan, "CHUNK", 4 * BLOCK)
     mocker.patch.object(full_scan, "SAVE_NS", 0)
@@ -230,7 +231,9 @@ def test_a_scan_goes_on_where_a_crash_stopped_it(
     getattr(pair, end)()
     pair.start(until_protected=False)
     going_on = pair.volume.job
-    if ended is None and cursor:
+    if ended is None and job.bytes_done == job.bytes_total > 0 and going_on is None:
+        pass  # the crash came between the note of its end and its end
+    elif ended is None and cursor:
         assert going_on is not None
         assert going_on.kind == kind
         # All that were under way at the end, and the one whose note was not durable yet.

@@ -9,7 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from appliance import events
-from appliance.cdp import comparison
+from appliance.cdp import side_by_side
 from appliance.cdp.interfaces import READ, DiskRequest
 from appliance.cdp.jobs import Job, JobKind
 from appliance.errors import DiskFailed, DiskUnreadable
@@ -22,7 +22,7 @@ MOST = 4 * BLOCK
 
 @pytest.fixture
 def pair(mocker: MockerFixture) -> SimulatedPair:
-    mocker.patch.object(comparison, "MOST_UNREADABLE", MOST)
+    mocker.patch.object(side_by_side, "MOST_UNREADABLE", MOST)
     pair = SimulatedPair(seed=7)
     pair.start()
     pair.write_at_random(30)

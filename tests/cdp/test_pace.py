@@ -1,7 +1,7 @@
 """The pace of a synchronisation, over virtual time."""
 
 from collections.abc import Callable, Iterator
-from itertools import cycle, repeat
+from itertools import chain, cycle, repeat
 
 import pytest
 
@@ -154,9 +154,40 @@ def test_its_steps_are_short_while_hosts_are_at_work() -> None:
     assert work.pace.fitting(4 * MIB) == 4 * MIB
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "step"), [(0.5, 8 * MIB), (2, 4 * MIB), (6, MIB), (10, MIB), (100, GENTLE)]
+)
+def test_its_steps_are_as_long_as_the_disks_are_fast(milliseconds: float, step: int) -> None:
+    """A mebibyte takes so many milliseconds: nothing takes much longer than ten, if it need not."""
+    work = Work(repeat(milliseconds), Throttle(1, 0))
+    work.rate(10)
+    assert work.pace.fitting(8 * MIB) == step
+    assert work.pace.fitting(4096) == 4096
+
+
+def test_it_begins_gently_and_goes_on_at_full_length_once_no_host_is_seen() -> None:
+    world = World(1)
+    job = Job(1, "full", "finance", world.clock)
+    pace = Pace(job, lambda: Throttle(1, 0), lambda: False, world.clock, world)
+    assert pace.fitting(8 * MIB) == GENTLE
+    world.run_until(Task(pace(GENTLE)))
+    assert pace.fitting(8 * MIB) == 8 * MIB
+
+
+def test_disks_that_become_faster_are_given_longer_steps() -> None:
+    times = chain(repeat(20, 50), repeat(1))
+    work = Work(times, Throttle(1, 0))
+    work.rate(1)
+    assert work.pace.fitting(8 * MIB) < MIB
+    work.rate(1)
+    assert work.pace.fitting(8 * MIB) == 8 * MIB
+
+
 @pytest.mark.parametrize(("ceiling", "step"), [(1, MIB // 8), (4, MIB // 2), (50, 4 * MIB)])
 def test_a_ceiling_has_steps_of_a_fraction_of_a_second(ceiling: int, step: int) -> None:
-    assert Work(repeat(2), Throttle(1, ceiling)).pace.fitting(4 * MIB) == step
+    work = Work(repeat(2), Throttle(1, ceiling))
+    work.rate(1)
+    assert work.pace.fitting(4 * MIB) == step
 
 
 def test_it_can_be_cancelled_while_it_rests() -> None:

@@ -58,6 +58,15 @@ def test_the_newest_entry_at_or_before_the_point_wins(
 
 
 @given(entries_lists, st.integers(0, SECTORS - 1), st.integers(1, SECTORS))
+def test_it_touches_what_it_has_a_piece_of(
+    entries: list[tuple[int, int, bool]], start: int, length: int
+) -> None:
+    pit_map = PitMap(len(entries), [rows_of(entries)])
+    pieces = pit_map.pieces(start, start + length)
+    assert pit_map.touches(start, start + length) == any(piece.entry for piece in pieces)
+
+
+@given(entries_lists, st.integers(0, SECTORS - 1), st.integers(1, SECTORS))
 def test_any_range_is_a_part_of_the_whole(
     entries: list[tuple[int, int, bool]], start: int, length: int
 ) -> None:

@@ -18,6 +18,7 @@ from appliance.cdp import (
     recovery,
     restore,
     retention,
+    side_by_side,
     synchronise,
 )
 from appliance.cdp.delta_map import DeltaMap
@@ -98,6 +99,7 @@ def watched(rig: Rig) -> Iterator[None]:
         patch.object(restore, "STEP", STEP),
         patch.object(comparison, "STEP", STEP),
         patch.object(comparison, "WINDOW", STEP),
+        patch.object(side_by_side, "LONG", STEP),
         patch.object(synchronise, "STEP", STEP),
         patch.object(full_scan, "CHUNK", 2 * STEP),
         patch.object(full_scan, "SAVE_NS", 0),

@@ -12,12 +12,12 @@ from appliance.cdp import disk_io
 from appliance.cdp.check import findings
 from appliance.cdp.check.findings import FindingKind
 from appliance.cdp.check.report import Report, raise_if_gone
-from appliance.cdp.comparison import differing
 from appliance.cdp.extents import EMPTY, Extents, extents, intersect, one, subtract, union
 from appliance.cdp.interfaces import BLOCK, SECTOR, Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.pit_map import PitMap
 from appliance.cdp.point_reader import PointReader
+from appliance.cdp.side_by_side import differing, placed
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.tasks import Task, gather
 from appliance.errors import DiskFailed, FormatDamaged
@@ -86,7 +86,7 @@ class ContentsCheck:
         else:
             try:
                 blocks = one(offset // SECTOR, (offset + length) // SECTOR)
-                return differing(ours, theirs, blocks), EMPTY
+                return placed(differing(ours, theirs, length), blocks), EMPTY
             finally:
                 ours.release()
                 theirs.release()
