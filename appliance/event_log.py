@@ -18,9 +18,7 @@ import msgspec
 
 from appliance.event_floods import WINDOW_SECONDS, After, Floods, Kind
 from appliance.events import KINDS, MORE_OF_THESE, EventKind, FieldValue, Severity
-
-TEXT_MAXIMUM: Final = 1000
-"""Characters of a field; what is longer is cut."""
+from appliance.wording import cleaned, in_words
 
 LOG_LEVELS: Final[dict[Severity, int]] = {
     "info": logging.INFO,
@@ -84,12 +82,9 @@ class EventLog:
     def emit(self, code: str, **fields: FieldValue) -> None:
         """Record that `code` happened now."""
         kind = KINDS.get(code) or EventKind(code, "error", "something without a name happened", "")
-        clean = {
-            name: _short(printable(value)) if isinstance(value, str) else value
-            for name, value in fields.items()
-        }
+        clean = cleaned(fields)
         volume, actor, disk = (_word(clean.get(name)) for name in ("volume", "actor", "disk"))
-        text = kind.sentence.format_map(_Lenient(clean))
+        text = in_words(kind, clean)
         # What somebody asked for is kept, so that nobody can hide among many requests.
         limited = self._floods if actor is None and code != MORE_OF_THESE else None
         if limited is not None and not limited.keep(Kind(code, volume, disk), text):
@@ -181,25 +176,8 @@ def rfc3339(ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{fraction:09d}Z"
 
 
-def printable(text: str) -> str:
-    """`text` fit for any terminal: what is not printable shows as `?`.  Labels come from disks,
-    names from the network; neither may move a cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= TEXT_MAXIMUM else text[:TEXT_MAXIMUM] + "…"
-
-
 def _word(value: FieldValue) -> str | None:
     return None if value is None else str(value)
-
-
-class _Lenient(dict[str, FieldValue]):
-    """A field that was not given shows as `?`: an event is not lost over it."""
-
-    def __missing__(self, name: str) -> str:
-        return "?"
 
 
 def _read(path: Path) -> Iterator[Event]:

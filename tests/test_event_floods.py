@@ -8,7 +8,8 @@ import pytest
 
 from appliance import events
 from appliance.event_floods import BURST, KINDS_MAXIMUM, WINDOW_SECONDS
-from appliance.event_log import TEXT_MAXIMUM, Event, EventLog
+from appliance.event_log import Event, EventLog
+from appliance.wording import TEXT_MAXIMUM
 
 NOON = 1_795_348_800_000_000_000
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from appliance import events
-from appliance.event_log import EventLog, printable, rfc3339
+from appliance.event_log import EventLog, rfc3339
 from appliance.events import KINDS
+from appliance.wording import printable
 
 NOON = 1_795_348_800_000_000_000
 """2026-11-22T12:00:00Z."""

@@ -16,7 +16,6 @@ sector by sector, and looks at the rest again under its range lock.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
 
 from appliance.cdp import disk_io
 from appliance.cdp.changes import Changes
@@ -34,6 +33,7 @@ from appliance.cdp.extents import (
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, Disk, HostRequest
 from appliance.cdp.memory import BufferPool
+from appliance.cdp.pace import Pacing
 from appliance.cdp.side_by_side import SECTORS, SideBySide
 from appliance.cdp.tasks import Ahead, Completion, gather
 from appliance.cdp.write_path import WritePath
@@ -48,26 +48,6 @@ WINDOW = 1 << 20
 
 Looked = Callable[[int, Extents], Awaitable[None]]
 """Told of a step that is over: its bytes, and which of its sectors were read different."""
-
-
-class Pace(Protocol):
-    def fitting(self, size: int) -> int:
-        """How much of so many bytes to take as the next step; whole blocks, and at least one."""
-        ...
-
-    async def __call__(self, size: int) -> None:
-        """Awaited before each step with its bytes: here the work is held, slowed or cancelled."""
-        ...
-
-
-class FullSpeed:
-    """The pace of what hosts wait for."""
-
-    def fitting(self, size: int) -> int:
-        return size
-
-    async def __call__(self, size: int) -> None:
-        pass
 
 
 class Comparison:
@@ -114,7 +94,7 @@ class Comparison:
     # Scanning
 
     async def scan(
-        self, ranges: Iterable[tuple[int, int]], pace: Pace, scanned: Callable[[int], None]
+        self, ranges: Iterable[tuple[int, int]], pace: Pacing, scanned: Callable[[int], None]
     ) -> Extents:
         """The compare delta map of some ranges: `scan_on` to their end.
 
@@ -129,7 +109,9 @@ class Comparison:
         await self.scan_on(ranges, pace, looked)
         return union_all(found)
 
-    async def scan_on(self, ranges: Iterable[tuple[int, int]], pace: Pace, looked: Looked) -> None:
+    async def scan_on(
+        self, ranges: Iterable[tuple[int, int]], pace: Pacing, looked: Looked
+    ) -> None:
         """Read ranges (offset, length) of both disks, and tell `looked` of each step in its turn.
 
         What hosts have written since is not taken out yet.  A range is asked for while steps of
@@ -151,7 +133,7 @@ class Comparison:
     # Revising and copying
 
     async def revise(
-        self, compare: Extents, pace: Pace, copy: bool, revised: Callable[[int], None]
+        self, compare: Extents, pace: Pacing, copy: bool, revised: Callable[[int], None]
     ) -> Extents:
         """The revised compare delta map: blocks that differ, for sure, under their range locks.
 
@@ -172,7 +154,7 @@ class Comparison:
                 revised(blocks.total * SECTOR)
         return different
 
-    async def copy(self, revised: Extents, pace: Pace, copied: Callable[[int], None]) -> None:
+    async def copy(self, revised: Extents, pace: Pacing, copied: Callable[[int], None]) -> None:
         """Copy what was found different, but for what hosts have wholly written since."""
         for part in by_window(revised, WINDOW // SECTOR):
             await pace(part.total * SECTOR)

@@ -23,7 +23,7 @@ from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, unio
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.jobs import Job
-from appliance.cdp.pace import Pace
+from appliance.cdp.pace import Pacing
 from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
 
 CHUNK = 32 << 20
@@ -48,7 +48,7 @@ class FullScan:
         begin: Begin,
         excused: Callable[[], Extents],
         job: Job,
-        pace: Pace,
+        pace: Pacing,
     ) -> None:
         self.first_copy = 0
         """The first write of the fix-up delta map, or 0 if nothing was copied, in any life."""
@@ -165,7 +165,9 @@ class FullScan:
         def gather() -> None:
             if any(fresh):
                 self.compare = union_all([self.compare, *fresh])
+                self._note_compare()
             fresh.clear()
+            scan.cursor = looked_at
 
         def ranges() -> Iterator[tuple[int, int]]:
             for offset in range(scan.cursor, self._size, CHUNK):
@@ -181,15 +183,12 @@ class FullScan:
             job.advance(scanned=size)
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
                 gather()
-                scan.cursor = looked_at
                 await self._save()
 
         try:
             await comparison.scan_on(ranges(), self._pace, looked)
         finally:
             gather()
-            scan.cursor = looked_at
-            self._note_compare()
 
     def _differed(self, size: int) -> None:
         self._scan.different += size

@@ -13,6 +13,7 @@ so one seems to take no time and the next one that of several.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from appliance.cdp.interfaces import Clock, Post
 from appliance.cdp.jobs import Job
@@ -22,7 +23,7 @@ from appliance.cdp.tasks import Completion
 GENTLE = 256 << 10
 """Bytes of a step while hosts are at work: what they ask of a disk waits behind it."""
 STEP_NS = 10_000_000
-"""What a step takes at most, at the speed of the last ones, if it is longer than that."""
+"""A step takes about so long at most, at the speed of the last ones; but none is below GENTLE."""
 STEPS_A_SECOND = 8
 """Under a ceiling, at least: the work goes on evenly, and can be seen to."""
 LOOKS = 16
@@ -35,6 +36,29 @@ DEBT_STEPS = 8
 """Hosts are owed no more rest than the floor takes for so many steps, the rest is forgiven."""
 MEMORY_NS = 100_000_000
 """What was late by more than this is not caught up with."""
+
+
+class Pacing(Protocol):
+    """What work that goes on in steps asks of its pace."""
+
+    def fitting(self, size: int) -> int:
+        """How much of so many bytes to take as the next step; whole blocks, and at least one."""
+        ...
+
+    async def __call__(self, size: int) -> None:
+        """Awaited before each step with its bytes, with no lock taken: here the work is held,
+        slowed or cancelled."""
+        ...
+
+
+class FullSpeed:
+    """The pace of what hosts wait for."""
+
+    def fitting(self, size: int) -> int:
+        return size
+
+    async def __call__(self, size: int) -> None:
+        pass
 
 
 class Pace:
@@ -66,7 +90,6 @@ class Pace:
         self._ceiling = _Schedule(self._worked_since)
 
     def fitting(self, size: int) -> int:
-        """How much of so many bytes to take as the next step."""
         ceiling = self._throttle().ceiling
         if ceiling:
             size = min(size, ceiling * MIB // STEPS_A_SECOND)
@@ -79,7 +102,6 @@ class Pace:
         return size
 
     async def __call__(self, size: int) -> None:
-        """Await before a step of so many bytes, with no lock taken."""
         worked_ns = self._clock.monotonic_ns() - self._worked_since
         self._moved += (self._size - self._moved) / LOOKS
         self._took_ns += (worked_ns - self._took_ns) / LOOKS

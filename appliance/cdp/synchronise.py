@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from appliance.cdp import disk_io
-from appliance.cdp.comparison import Comparison, FullSpeed
+from appliance.cdp.comparison import Comparison
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import Extents, extents
@@ -25,7 +25,7 @@ from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR, WRITE, Disk
 from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
-from appliance.cdp.pace import Pace
+from appliance.cdp.pace import FullSpeed, Pacing
 from appliance.cdp.sync_progress import SyncProgress
 from appliance.cdp.tasks import Ahead
 from appliance.cdp.write_path import WritePath
@@ -85,7 +85,7 @@ class Synchroniser:
         finally:
             comparison.end()
 
-    async def resync(self, job: Job, pace: Pace) -> None:
+    async def resync(self, job: Job, pace: Pacing) -> None:
         """Make every region that is out of sync equal, and clear its bit behind a flush.
 
         DiskFailed in the end if the primary did not give all of it: those
@@ -113,7 +113,7 @@ class Synchroniser:
             comparison.end()
         self.raise_unreadable(comparison.unreadable)
 
-    async def scan(self, scan: SyncProgress, job: Job, pace: Pace) -> FullScan:
+    async def scan(self, scan: SyncProgress, job: Job, pace: Pacing) -> FullScan:
         """Compare everything, and copy what differs if the scan is for that; see `FullScan`."""
         begin = partial(self._begin, gives_up=True)
         full_scan = FullScan(self._history, scan, begin, self._out_of_sync, job, pace)
@@ -148,7 +148,7 @@ class Synchroniser:
 
     # Baseline
 
-    async def baseline(self, job: Job, pace: Pace) -> None:
+    async def baseline(self, job: Job, pace: Pacing) -> None:
         """Copy every region that is out of sync into the base image."""
         job.phase = "copying"
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from appliance.event_log import printable
 from appliance.operators.text.tables import plain_table
+from appliance.wording import printable
 
 PLAIN_WIDTH = 80
 

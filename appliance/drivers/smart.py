@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from appliance.drivers import smart_relay
-from appliance.event_log import printable
+from appliance.wording import printable
 
 Verdict = Literal["good", "failing", "unknown"]
 

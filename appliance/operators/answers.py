@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from appliance.errors import EbbtideError
-from appliance.event_log import Event, printable
+from appliance.event_log import Event
+from appliance.wording import printable
 
 SCHEMA: Final = 1
 

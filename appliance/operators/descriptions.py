@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from appliance.cdp.jobs import Job
 from appliance.cdp.points import Gap, MapSummary, Snapshot, Window
-from appliance.event_log import printable, rfc3339
+from appliance.event_log import rfc3339
 from appliance.operators.answers import (
     AlertAnswer,
     DiskAnswer,
@@ -35,6 +35,7 @@ from appliance.operators.interfaces import (
     Volume,
 )
 from appliance.operators.operator_lock import OperatorLock
+from appliance.wording import printable
 
 
 def describe_disk(disk: AttachedDisk) -> DiskAnswer:

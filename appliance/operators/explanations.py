@@ -6,9 +6,9 @@ from typing import Final
 
 from appliance.cdp.check.findings import KINDS as FINDINGS
 from appliance.errors import REFUSED, UnknownCode, every_error
-from appliance.event_log import printable
 from appliance.events import KINDS
 from appliance.operators.answers import ExplanationAnswer
+from appliance.wording import printable
 
 WORTH_GUESSING: Final = 8
 """Characters: whatever is longer was no code, and comparing it costs the caller's time."""

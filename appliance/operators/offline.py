@@ -17,13 +17,13 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.tasks import Task
 from appliance.drivers.disk import RawDisk
 from appliance.drivers.kernel_queue import KernelQueue
-from appliance.event_log import printable
 from appliance.loop import Loop
 from appliance.operators.answers import (
     CheckAnswer,
     FindingDescription,
     StructureDescription,
 )
+from appliance.wording import printable
 
 T = TypeVar("T")
 

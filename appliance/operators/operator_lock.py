@@ -19,9 +19,10 @@ from typing import Final
 
 from appliance.cdp.interfaces import Timer
 from appliance.errors import LockLost, OperatorLocked
-from appliance.event_log import printable, rfc3339
+from appliance.event_log import rfc3339
 from appliance.events import LOCK_EXPIRED, LOCK_TAKEN_AWAY, Emit
 from appliance.operators.interfaces import Timers
+from appliance.wording import printable
 
 IDLE_SECONDS: Final = 300.0
 FACE_MAXIMUM: Final = 32

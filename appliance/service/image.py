@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from appliance.events import KINDS, STATE_IN_MEMORY, VERSION_WORKS
+from appliance.wording import cleaned, in_words
 
 ROOT: Final = Path("/")
 _SLOT: Final = re.compile(r"\brauc\.slot=([AB])\b")
@@ -36,7 +37,7 @@ class Image:
             lasting = self.alerts.get(STATE_IN_MEMORY)
             self.alerts = {} if lasting is None else {STATE_IN_MEMORY: lasting}
         else:
-            self.alerts[code] = kind.sentence.format(**fields)
+            self.alerts[code] = in_words(kind, cleaned(fields))
         self.proven = self.proven or code == VERSION_WORKS
 
 

@@ -69,3 +69,15 @@ def test_a_state_in_memory_lasts_until_the_next_start(root: Path) -> None:
     assert image.memory_only == "it was asked for"
     image.hear(VERSION_WORKS, version="0.2.0", slot="B")
     assert "it was asked for" in image.alerts[STATE_IN_MEMORY]
+
+
+def test_an_alert_moves_no_cursor_and_lacks_no_field(root: Path) -> None:
+    """Its fields come from a file, or over the socket."""
+    image = read_image(root)
+    assert image is not None
+    image.hear(UPDATE_REFUSED, reason="\x1b[2Jit is not signed")
+    image.hear(WENT_BACK, version="0.2.0")
+    assert image.alerts == {
+        UPDATE_REFUSED: "an update was not installed: ?[2Jit is not signed",
+        WENT_BACK: "version 0.2.0 runs in slot ?, since ?",
+    }

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from appliance.event_log import printable
 from appliance.operators.text.tables import folded_table
 from appliance.operators.verbs import VERBS
+from appliance.wording import printable
 
 WIDTH: Final = 79
 """The eightieth column stays free: some terminals go to the next line behind it."""
