@@ -150,8 +150,10 @@ class Loop:
         """Run `work` (NumPy and system calls only) on another thread.
 
         Not for what may hang on a disk or a peer: the threads are few, and
-        shared by all volumes.
+        shared by all volumes, whose scans compare there.
         """
+        if self._epoll.closed:
+            raise RuntimeError("the loop is closed")
         if len(self._threads) < OFFLOAD_THREADS:
             self._threads.append(Thread(target=self._work, name="offload", daemon=True))
             self._threads[-1].start()

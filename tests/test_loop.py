@@ -147,6 +147,8 @@ def test_closing_waits_for_the_work_under_way_and_begins_no_other() -> None:
             assert begun.acquire(timeout=10)
         threading.Timer(0.05, let_go.set).start()
     assert over == ["held"] * OFFLOAD_THREADS
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.offload(lambda: over.append("late"))
 
 
 def test_an_error_in_a_callback_goes_to_the_hook_and_spares_the_others() -> None:

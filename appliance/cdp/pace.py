@@ -5,8 +5,9 @@ a part of the time, the work rests for that part.  However busy they are it
 does the floor, and it never exceeds the ceiling.  Both may be changed at any
 moment.
 
-Its steps are as long as the disks are fast, so that what a host asks for out of the blue soon has
-its turn.  While hosts are at work they are short: they stand in the queues of the same disks.
+While hosts are at work its steps are short, too: they stand in the queues of the same disks.
+Only where it cannot keep up with the floor so, since each of them waits behind the hosts' requests,
+they are longer.
 
 Floor and ceiling hold on the average, not for each step: steps are read ahead,
 so one seems to take no time and the next one that of several.
@@ -22,8 +23,8 @@ from appliance.cdp.tasks import Completion
 
 GENTLE = 256 << 10
 """Bytes of a step while hosts are at work: what they ask of a disk waits behind it."""
-STEP_NS = 10_000_000
-"""A step takes about so long at most, at the speed of the last ones; but none is below GENTLE."""
+HURRIED = 1 << 20
+"""The same while the floor is not kept."""
 STEPS_A_SECOND = 8
 """Under a ceiling, at least: the work goes on evenly, and can be seen to."""
 LOOKS = 16
@@ -34,6 +35,8 @@ LONGEST_NS = 250_000_000
 """After so much of a rest the throttle is looked at again: it may have been changed."""
 DEBT_STEPS = 8
 """Hosts are owed no more rest than the floor takes for so many steps, the rest is forgiven."""
+LATE_NS = 50_000_000
+"""A step that is due for so long is late."""
 MEMORY_NS = 100_000_000
 """What was late by more than this is not caught up with."""
 
@@ -78,11 +81,8 @@ class Pace:
         self._clock = clock
         self._post = post
         self._load = 0.0
-        self._moved = self._took_ns = 0.0
-        """Bytes of a step, and what it took, as the last ones were."""
-        self._size = 0
-        """Bytes of the last step; 0 before the first."""
-        """Of the step before."""
+        self._begun = False
+        """Has there been a look at the hosts?"""
         self._worked_since = clock.monotonic_ns()
         self._debt_ns = 0.0
         """Rest that hosts are owed."""
@@ -94,18 +94,18 @@ class Pace:
         if ceiling:
             size = min(size, ceiling * MIB // STEPS_A_SECOND)
         # Before the first look at the hosts, and long after one has last seen them waiting.
-        if not self._size or self._load * LOOKS > 0.5:
-            return min(size, GENTLE)
-        # A power of two: buffers are pooled by such sizes.
-        while size > GENTLE and size * self._took_ns > STEP_NS * self._moved:
-            size = 1 << (size - 1).bit_length() - 1
+        if not self._begun or self._load * LOOKS > 0.5:
+            size = min(size, HURRIED if self._is_late() else GENTLE)
         return size
+
+    def _is_late(self) -> bool:
+        """Is the floor not kept?"""
+        floor = self._throttle().floor
+        return bool(floor) and self._floor.left_ns(floor, self._clock.monotonic_ns()) < -LATE_NS
 
     async def __call__(self, size: int) -> None:
         worked_ns = self._clock.monotonic_ns() - self._worked_since
-        self._moved += (self._size - self._moved) / LOOKS
-        self._took_ns += (worked_ns - self._took_ns) / LOOKS
-        self._size = size
+        self._begun = True
         await self._job.step()
         self._load += (self._busy() - self._load) / LOOKS
         self._debt_ns += worked_ns * (1 / (1 - min(self._load, 0.999)) - 1)

@@ -50,7 +50,8 @@ class PointReader:
 
     def in_base(self, offset: int, length: int) -> int | None:
         """Where on the disk a range of the volume lies in one piece (bytes): that is in the base
-        image, if it answers for all of it."""
+        image, if it answers for all of it.  FormatDamaged if the history has been cut since."""
+        self._base_write()
         if self.pit_map.touches(offset // SECTOR, (offset + length) // SECTOR):
             return None
         return self._superblock.base_offset + offset

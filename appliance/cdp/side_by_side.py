@@ -12,6 +12,7 @@ Most of a volume has nothing above the base image: `look_at` reads that without 
 A scan is bound by processors as soon as its disks are fast, so each call there counts.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import numpy as np
@@ -35,9 +36,10 @@ from appliance.cdp.tasks import Task, gather
 from appliance.errors import DiskFailed, DiskUnreadable, FormatDamaged
 
 SECTORS = BLOCK // SECTOR
-LONG = 1 << 20
+LONG = 2 << 20
 """Bytes from which on the comparison runs beside the loop: hosts would wait for it, and where
-processors are few the kernel finds one for it that is idle.  A short one is over sooner."""
+processors are few the kernel finds one for it that is idle.  A short one is over sooner; and what
+is looked at under a range lock is shorter, so that no host waits for the loop's threads."""
 MOST_UNREADABLE = 1 << 20
 """Bytes that a disk may not give, before a look at everything is given up."""
 
@@ -68,38 +70,36 @@ class SideBySide:
     async def look_at(self, offset: int, size: int) -> Extents:
         """The sectors of a range of whole blocks (bytes) that differ now.
 
-        DiskFailed or FormatDamaged if a disk is lost altogether.
+        DiskFailed or FormatDamaged if a disk, or the history as it was, is lost altogether.
         """
         base = self._reader.in_base(offset, size)
         if base is None:
             return await self.look(_blocks(offset, size))
-        ours, theirs = self._pool.get(size), self._pool.get(size)
-        try:
-            await gather(
-                [
-                    disk_io.start(self._primary, READ, offset, size, ours),
-                    disk_io.start(self._reader.disk, READ, base, size, theirs),
-                ]
-            )
-            found = await self._differing(ours, theirs, size)
-        except DiskFailed as error:
-            return await self._look_closer(_blocks(offset, size), error)
-        finally:
-            ours.release()
-            theirs.release()
-        return placed(found, _blocks(offset, size)) if len(found) else EMPTY
+        reading = self._read_base(offset, base, size)
+        return await self._look(reading, size, lambda: _blocks(offset, size))
 
     async def look(self, blocks: Extents) -> Extents:
         """The same for any whole blocks."""
+        return await self._look(self._read_both(blocks), blocks.total * SECTOR, lambda: blocks)
+
+    async def _look(
+        self,
+        reading: Awaitable[tuple[Buffer, Buffer]],
+        size: int,
+        blocks: Callable[[], Extents],
+    ) -> Extents:
         try:
-            ours, theirs = await self._read_both(blocks)
+            ours, theirs = await reading
         except (DiskFailed, FormatDamaged) as error:
-            return await self._look_closer(blocks, error)
-        try:
-            return placed(await self._differing(ours, theirs, blocks.total * SECTOR), blocks)
-        finally:
-            ours.release()
-            theirs.release()
+            failure = error
+        else:
+            try:
+                found = await self._differing(ours, theirs, size)
+            finally:
+                ours.release()
+                theirs.release()
+            return placed(found, blocks()) if len(found) else EMPTY
+        return await self._look_closer(blocks(), failure)
 
     async def _look_closer(self, blocks: Extents, error: DiskFailed | FormatDamaged) -> Extents:
         """Block by block: with such an error a disk did not give all of them at once."""
@@ -119,6 +119,21 @@ class SideBySide:
         self._require(self._primary, self.unreadable)
         return EMPTY
 
+    async def _read_base(self, offset: int, base: int, size: int) -> tuple[Buffer, Buffer]:
+        ours, theirs = self._pool.get(size), self._pool.get(size)
+        try:
+            await gather(
+                [
+                    disk_io.start(self._reader.disk, READ, base, size, theirs),
+                    disk_io.start(self._primary, READ, offset, size, ours),
+                ]
+            )
+        except BaseException:
+            ours.release()
+            theirs.release()
+            raise
+        return ours, theirs
+
     async def _read_both(self, blocks: Extents) -> tuple[Buffer, Buffer]:
         ours = Task(disk_io.read_ranges(self._primary, self._pool, byte_ranges(blocks)))
         try:
@@ -134,7 +149,8 @@ class SideBySide:
             raise
 
     async def _differing(self, ours: Buffer, theirs: Buffer, size: int) -> Sectors:
-        # A look that is given up leaves the buffers to it: it holds them until it is over.
+        # A look that is given up gives its buffers back while this still reads them: that does no
+        # harm, for it holds the memory, writes nothing, and nobody hears what it has found.
         compare = partial(differing, ours, theirs, size)
         return compare() if size < LONG else await self._history.post.offload(compare)
 

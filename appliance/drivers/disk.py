@@ -10,8 +10,10 @@ Invariants:
 * A request is split into pieces of at most four mebibytes.  A piece waits in the
   driver's own queue until the kernel can take it at once: io_submit would
   otherwise wait, and the whole loop with it.
+* A piece's memory is pinned from `submit` until the kernel has given it back, also while it waits
+  in the queue: who has asked for it may have lost interest.
 * Every piece that the kernel has is in `_in_flight`, oldest first, or, after a
-  fence, in `_abandoned`; its memory is pinned for exactly that long.
+  fence, in `_abandoned`.
 * A request completes when its last piece has, or at the fence, never twice: the
   fence moves all pieces to `_abandoned`, where completions only unpin.
 * Requests are completed from the loop, never from inside `submit` or `close`.
@@ -40,7 +42,12 @@ from appliance.errors import DiskFailed
 DEADLINE: Final = 30.0
 """Seconds after which a disk that has not answered is taken for hung."""
 LARGEST_PIECE: Final = 4 << 20
-"""Each costs a completion to be told of; the kernel cuts it as the disk needs it."""
+"""Each costs a completion to be told of."""
+LARGEST_BIO: Final = 1 << 20
+"""What the kernel hands down at once where pages are scattered: it cuts each of these by itself."""
+SHARE: Final = 8
+"""A piece of more than that takes at most an eighth of the queue: what comes behind must not wait
+for as many places to be free."""
 LARGEST_LANE_PIECE: Final = 64 << 20
 """Zeroing is cheap or slow; in either case a piece of this size stays far from the deadline."""
 RECENT_SECONDS: Final = 60.0
@@ -113,9 +120,11 @@ class RawDisk:
         self._loop = queue.loop
         self._deadline = deadline
         self._places = device.queue_depth
-        self._largest_request = device.largest_request
-        self._largest_piece = min(LARGEST_PIECE, device.queue_depth * device.largest_request)
-        self._largest_whole = min(device.largest_request, self._largest_piece)
+        self._largest_request = min(device.largest_request, LARGEST_BIO)
+        most = min(LARGEST_PIECE, device.queue_depth // SHARE * self._largest_request)
+        whole = device.queue_depth * self._largest_request
+        self._largest_piece = min(max(most, LARGEST_BIO), whole)
+        self._largest_whole = min(self._largest_request, self._largest_piece)
         """Of a request that takes one place in the kernel's queue."""
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Tells of the lanes' results."""
@@ -181,6 +190,8 @@ class RawDisk:
                 self._fail_later([request], errno.EINVAL)
             elif direct and length <= largest and request.kind <= FLUSH:
                 waiting.append((request, 0, length, None, 1))
+                if request.buffer is not None:
+                    request.buffer.pins += 1
             else:
                 self._split(request)
         self._start_waiting()
@@ -203,8 +214,16 @@ class RawDisk:
         transfer = _Transfer(count) if count > 1 else None
         for at in range(0, length or 1, longest):
             size = min(longest, length - at)
-            cost = 0 if through_lane else -(-size // self._largest_request)
+            cost = 0 if through_lane else self._places_for(size)
             waiting.append((request, at, size, transfer, cost))
+        if request.buffer is not None:
+            request.buffer.pins += count
+
+    def _places_for(self, size: int) -> int:
+        """How many requests the kernel may make of so many bytes."""
+        whole, rest = divmod(size, LARGEST_BIO)
+        largest = self._largest_request
+        return whole * -(-LARGEST_BIO // largest) + -(-rest // largest)
 
     def _start_waiting(self) -> None:
         """Give the kernel and the lanes what they can take without waiting."""
@@ -223,7 +242,6 @@ class RawDisk:
             token += 1
             in_flight[token] = (batch, piece)
             if (buffer := request.buffer) is not None:
-                buffer.pins += 1
                 opcode = AIO_READ if request.kind == READ else AIO_WRITE
                 address = buffer.address + request.start + at
                 add(token, opcode, fd, address, length, request.offset + at, request.durable)
@@ -239,8 +257,6 @@ class RawDisk:
             self._idle_lanes -= 1
             self._token += 1
             self._in_flight[self._token] = (_Given(time.monotonic()), piece)
-            if request.buffer is not None:
-                request.buffer.pins += 1
             self._lanes.start(self._token, partial(self._device.perform, request, at, length))
 
     def _on_lane_results(self) -> None:
@@ -256,12 +272,13 @@ class RawDisk:
             self._places += cost
         else:
             self._idle_lanes += 1
-        if request.buffer is not None:
-            request.buffer.unpin()
         if entry is None:
+            _unpin(request)
             self._let_go()
             return
         if transfer is None and result == length:
+            if request.buffer is not None:
+                request.buffer.unpin()
             try:
                 request.done(request)
             except Exception as bug:
@@ -282,6 +299,7 @@ class RawDisk:
                 (self._waiting if cost else self._waiting_for_lane).appendleft(rest)
                 return
             result = -errno.EIO  # the end, where there should be none
+        _unpin(request)
         if result < 0:
             number = errno.ENODEV if self._device.was_pulled() else -result
             error = _error(number)
@@ -321,6 +339,8 @@ class RawDisk:
             return
         self._fence_errno = number
         pieces = [piece for _, piece in self._in_flight.values()]
+        for request, *_ in (*self._waiting, *self._waiting_for_lane):
+            _unpin(request)
         self._abandoned.update((token, piece) for token, (_, piece) in self._in_flight.items())
         self._in_flight = {}
         pieces += self._waiting
@@ -353,6 +373,11 @@ class RawDisk:
         """A thread of a lane may take a moment to go."""
         self._lanes.end()
         os.close(self._eventfd)
+
+
+def _unpin(request: DiskRequest) -> None:
+    if request.buffer is not None:
+        request.buffer.unpin()
 
 
 def _error(number: int) -> OSError:

@@ -8,15 +8,20 @@ comparing everything with the primary, while hosts go on.
 from collections.abc import Callable
 
 import pytest
+from pytest_mock import MockerFixture
 
 from appliance import events
+from appliance.cdp import comparison
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.format import PAGE
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR
+from appliance.cdp.jobs import JobKind
 from appliance.cdp.stream import Stream
+from appliance.cdp.tasks import Task
 from appliance.errors import EbbtideError, PointInGap
-from tests.cdp.simulated_pair import SimulatedPair, codes
+from tests.cdp import simulated_pair
+from tests.cdp.simulated_pair import SECONDARY_SIZE, SimulatedPair, codes
 
 BLOCK = 4096
 MAPS, WRITES = 4, 8
@@ -25,12 +30,13 @@ MAPS, WRITES = 4, 8
 class Scene:
     """A pair with some closed maps, all loaded from the medium: no entries are in memory."""
 
-    def __init__(self) -> None:
-        self.pair = pair = SimulatedPair(seed=21)
+    def __init__(self, blocks: int = 20, secondary_size: int = SECONDARY_SIZE) -> None:
+        """The first `blocks` are written, the others lie in the base image alone."""
+        self.pair = pair = SimulatedPair(seed=21, secondary_size=secondary_size)
         pair.start()
         for number in range(MAPS):
             for at in range(WRITES):
-                block = (number * 3 + at * 5) % 20
+                block = (number * 3 + at * 5) % blocks
                 pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
             self.history.journal.close_map()
         pair.stop()
@@ -246,3 +252,27 @@ def test_a_power_cut_at_any_moment_of_it_does_no_harm(scene: Scene) -> None:
         assert pair.point(f"write:{newest}") == pair.read(pair.volume), steps
         assert pair.point(f"write:{lost - 1}") == states[lost - 1], steps
         pair.hold_against_states(every=5)
+
+
+@pytest.mark.parametrize("kind", ["full", "verify"])
+def test_a_scan_ends_where_its_history_is_cut_and_gives_way_to_the_resync(
+    mocker: MockerFixture, kind: JobKind
+) -> None:
+    """Also among blocks that the base image has alone: what it would find is worth nothing."""
+    mocker.patch.object(comparison, "STEP", BLOCK)
+    mocker.patch.object(simulated_pair, "PRIMARY_SIZE", 1 << 20)
+    scene = Scene(blocks=3, secondary_size=3 << 20)
+    pair = scene.pair
+    job = pair.lifecycle.jobs.synchronise(kind)
+    pair.world.run_until(lambda: job.bytes_scanned >= 5 * BLOCK)
+    scene.lose(scene.map(1), 3, flipped)
+    Task(scene.history.rows(scene.map(1)))
+    pair.world.run_until(lambda: scene.history.cuts > 0)
+    assert not job.finished.finished
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert job.bytes_scanned < job.bytes_total
+    scene.until_protected()
+    assert pair.volume.last_job is not None
+    assert pair.volume.last_job.kind == "resync"
+    assert pair.point(f"write:{pair.volume.write_number}") == pair.read(pair.volume)

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytest_mock import MockerFixture
 
 from appliance.cdp.interfaces import DISCARD, FLUSH, READ, WRITE, ZERO, DiskIdentity, DiskRequest
 from appliance.cdp.memory import Buffer, BufferPool
+from appliance.drivers.device import Device, open_device
 from appliance.drivers.disk import RawDisk
 from appliance.drivers.kernel_aio import Batch
 from appliance.drivers.kernel_queue import KernelQueue
@@ -179,6 +181,75 @@ def test_more_requests_than_the_kernel_takes(bench: Bench, disk: RawDisk) -> Non
     assert {id(request) for request in bench.completed} == {id(request) for request in requests}
     assert not any(request.error for request in requests)
     assert bench.read(disk, 0, SIZE) == data * 2048
+
+
+def test_the_memory_of_a_request_that_waits_is_nobody_elses(
+    bench: Bench, path: Path, mocker: MockerFixture
+) -> None:
+    """Who has asked may have lost interest: a job that is cancelled gives its buffers back."""
+    narrow(mocker, depth=2, largest=64 << 10)
+    disk, pool, size = bench.open(path), BufferPool(), 1 << 20
+    bench.write(disk, 0, noise(4 * size))
+    bench.completed.clear()
+    for at in range(4):
+        buffer = pool.get(size)
+        disk.submit([DiskRequest(READ, at * size, size, buffer, 0, bench.completed.append)])
+        buffer.release()
+    others = [pool.get(size) for _ in range(4)]
+    for buffer in others:
+        buffer.view[:] = b"U" * size
+    bench.turn_until(lambda: len(bench.completed) == 4)
+    assert all(buffer.view == b"U" * size for buffer in others)
+    assert not any(request.buffer.pins for request in bench.completed if request.buffer)
+
+
+def test_what_a_fence_drops_from_the_queue_is_free_again(
+    bench: Bench, path: Path, mocker: MockerFixture
+) -> None:
+    narrow(mocker, depth=2, largest=64 << 10)
+    disk = bench.open(path)
+    requests = [bench.request(READ, at << 20, 1 << 20) for at in range(6)]
+    bench.completed.clear()
+    disk.submit(requests)
+    disk.close()
+    bench.turn_until(lambda: disk.closed and len(bench.completed) == len(requests))
+    assert not any(request.buffer.pins for request in requests if request.buffer)
+
+
+def narrow(mocker: MockerFixture, depth: int, largest: int) -> None:
+    """Disks that are opened from now on take so few requests, of so many bytes."""
+
+    def opened(*arguments: Any) -> Device:
+        device = open_device(*arguments)
+        return replace(device, queue_depth=depth, largest_request=largest)
+
+    mocker.patch("appliance.drivers.disk.open_device", opened)
+
+
+@pytest.mark.parametrize(
+    ("depth", "largest", "piece"),
+    [
+        (112, 1280 << 10, 4 << 20),
+        (56, 128 << 10, 1 << 20),  # not half of the queue for one of them
+        (56, 512 << 10, 7 << 19),
+        (1, 120 << 10, 120 << 10),  # a USB stick
+    ],
+)
+def test_a_long_piece_leaves_room_for_what_comes_behind(
+    bench: Bench, tmp_path: Path, mocker: MockerFixture, depth: int, largest: int, piece: int
+) -> None:
+    narrow(mocker, depth, largest)
+    disk = bench.open(new_file(tmp_path))
+    lengths: list[int] = []
+    add = Batch.add
+
+    def watched(batch: Batch, *given: Any) -> None:
+        lengths.append(given[4])
+        add(batch, *given)
+
+    mocker.patch.object(Batch, "add", watched)
+    bench.read(disk, 0, 4 << 20)
+    assert max(lengths) == piece
 
 
 def test_zero_and_discard_touch_their_range_only(bench: Bench, disk: RawDisk) -> None:
