@@ -1,0 +1,161 @@
+"""Which points a difference makes suspect, and what ends that (claims 11 and 23)."""
+
+import pytest
+from pytest_mock import MockerFixture
+
+from appliance.cdp.extents import extents
+from appliance.cdp.interfaces import BLOCK, SECTOR
+from appliance.errors import PointSuspect
+from tests.behaviours.changed_pair import (
+    close_map,
+    figures,
+    in_small_steps,
+    newest,
+    spoil,
+    start,
+    suspects,
+    synchronised,
+    three_maps,
+)
+from tests.cdp.simulated_pair import SimulatedPair
+
+
+@pytest.fixture(autouse=True)
+def small_steps(mocker: MockerFixture) -> None:
+    in_small_steps(mocker)
+
+
+@pytest.fixture
+def pair() -> SimulatedPair:
+    return three_maps()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([1], [(7, 7)]),  # the last map wrote it
+        ([4], [(4, 6), (7, 7)]),
+        ([2], [(1, 3), (4, 6), (7, 7)]),
+        ([12], [(1, 3), (4, 6), (7, 7)]),  # the base answers: it is suspect, too
+    ],
+)
+def test_the_walk_back_ends_at_the_map_that_wrote_the_block(
+    pair: SimulatedPair, blocks: list[int], expected: list[tuple[int, int]]
+) -> None:
+    """Claims 11 and 23."""
+    spoil(pair, blocks)
+    synchronised(pair, "verify")
+    assert suspects(pair) == expected
+    for write in range(pair.volume.write_number + 1):
+        point = pair.run(pair.volume.resolve(f"write:{write}"))
+        in_doubt = any(first <= write <= last for first, last in expected)
+        if in_doubt or (blocks == [12]):
+            with pytest.raises(PointSuspect):
+                pair.run(pair.lifecycle.jobs.restores.plan(point))
+            pair.run(pair.lifecycle.jobs.restores.plan(point, force=True))
+        else:
+            pair.run(pair.lifecycle.jobs.restores.plan(point))
+            assert pair.point(point.text) == pair.states[write]
+
+
+def test_a_suspicion_ends_with_the_map_that_writes_the_block_again(pair: SimulatedPair) -> None:
+    spoil(pair, [4])
+    synchronised(pair, "verify")
+    rewritten = pair.write(4 * BLOCK, pair.random.randbytes(BLOCK))
+    close_map(pair)
+    later = pair.write(9 * BLOCK, pair.random.randbytes(BLOCK))
+    assert figures(synchronised(pair, "verify")) == (0, 0)
+    assert suspects(pair) == [(4, 6), (7, 7), (rewritten, rewritten)]
+    pair.run(pair.lifecycle.jobs.restores.plan(pair.run(pair.volume.resolve(f"write:{later}"))))
+
+
+def test_what_a_later_scan_finds_right_untouched_is_cleared(pair: SimulatedPair) -> None:
+    """A cable, not a disk: the block reads right again, and nobody has written it since."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    spoil(pair, [4])  # twice is right again
+    assert figures(synchronised(pair, "verify")) == (BLOCK, 0)
+    spoil(pair, [12])
+    assert figures(synchronised(pair, "verify")) == (0, 0)
+    assert not suspects(pair)
+    assert not pair.volume.alerts()
+
+
+@pytest.mark.parametrize("end", ["kill", "power_cut"])
+def test_a_copy_that_two_lives_have_made_ends_every_suspicion(
+    pair: SimulatedPair, end: str
+) -> None:
+    """Even if the first of them has copied everything, but not said so."""
+    spoil(pair, [2, 5, 12])
+    before = pair.volume.write_number
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied == 3 * BLOCK)
+    assert job.result is None
+    getattr(pair, end)()
+    pair.start()
+    last = pair.volume.last_job
+    assert last is not None
+    assert (last.kind, last.result) == ("full", "done")
+    assert figures(last) == (3 * BLOCK, 3 * BLOCK)
+    assert pair.volume.history is not None
+    assert not pair.volume.history.chain.suspects.open
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+    [gap] = pair.volume.gaps()[:1]
+    assert (gap.from_write, gap.to_write) == (before + 1, newest(pair) - 1)
+    point = pair.run(pair.volume.resolve(f"write:{newest(pair)}"))
+    pair.run(pair.lifecycle.jobs.restores.plan(point))
+
+
+def test_a_copy_ends_suspicion_where_no_host_has_ever_written() -> None:
+    """Its first write is the first of all: the last suspect one is write 0."""
+    pair = SimulatedPair(5, secondary_size=2 << 20)
+    size = pair.superblock.volume_size
+    pair.primary.medium.view[:size] = pair.random.randbytes(size)
+    pair.start()
+    spoil(pair, [2, 5])
+    assert figures(synchronised(pair, "full")) == (2 * BLOCK, 2 * BLOCK)
+    history = pair.volume.history
+    assert history is not None
+    assert not history.chain.suspects.open
+    with pytest.raises(PointSuspect):
+        history.chain.check_trusted(0, "write:0")
+    history.chain.check_trusted(newest(pair), "the newest")
+
+
+def test_what_a_scan_could_not_compare_stays_suspect(pair: SimulatedPair) -> None:
+    """Neither a bad sector of the primary nor the dirty region log makes the secondary right."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    history = pair.volume.history
+    assert history is not None
+    before = history.chain.suspects.open.starts.tolist()
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned > 0)
+    pair.run(pair.volume.doubt(extents([4 * 8], [5 * 8])))
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert history.chain.suspects.open.starts.tolist() == before
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7)]
+
+
+@pytest.mark.parametrize("steps", range(8, 24))
+def test_a_host_that_writes_over_a_suspect_block_does_not_make_its_past_right(
+    pair: SimulatedPair, steps: int
+) -> None:
+    """Whenever in the scan it does: the secondary is as wrong as ever for the points before."""
+    spoil(pair, [4, 12])
+    synchronised(pair, "verify")
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_scanned >= 18 * BLOCK)
+    for _ in range(steps):
+        pair.world.step()
+    number = pair.write(12 * BLOCK, pair.random.randbytes(BLOCK))
+    pair.world.run_until(job.finished)
+    synchronised(pair, "verify")
+    chain = pair.volume.require_history().chain
+    for write in (0, number - 1):
+        with pytest.raises(PointSuspect):
+            chain.check_trusted(write, f"write:{write}")
+    suspect = {row["start"] for row in chain.suspects.rows if row["from_write"] == 0}
+    assert 12 * 8 in suspect
