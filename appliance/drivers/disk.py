@@ -46,8 +46,8 @@ LARGEST_PIECE: Final = 4 << 20
 LARGEST_BIO: Final = 1 << 20
 """What the kernel hands down at once where pages are scattered: it cuts each of these by itself."""
 SHARE: Final = 8
-"""A piece of more than that takes at most an eighth of the queue: what comes behind must not wait
-for as many places to be free."""
+"""A piece above LARGEST_BIO takes about an eighth of the queue at most: until so many places are
+free, all that comes behind it waits."""
 LARGEST_LANE_PIECE: Final = 64 << 20
 """Zeroing is cheap or slow; in either case a piece of this size stays far from the deadline."""
 RECENT_SECONDS: Final = 60.0
