@@ -284,8 +284,5 @@ class Loop:
                 self.post_from_thread(partial(completion.succeed, work()))
             except BaseException as error:
                 self.post_from_thread(partial(completion.fail, error))
-            del (
-                offloaded,
-                work,
-                completion,
-            )  # they may hold much memory, and the next may be long off
+            # They may hold much memory, and the next work may be long off.
+            del offloaded, work, completion
