@@ -209,6 +209,7 @@ def test_a_disk_that_failed_is_its_volume_s_still(
         recorder.write_some(client, 20)
         played.medium.stall()
         recorder.write_some(client, 20)
+        played.medium.refuses_writes = True  # held off again and again, however slow the machine
         played.medium.resume()
     wanted = {"volume": "mail", "primary": spare.id, "secondary": spare.id} | {role: played.id}
     if role == "secondary":
@@ -221,8 +222,9 @@ def test_a_disk_that_failed_is_its_volume_s_still(
         told.append(f"{state}: {error} {sentence}")
         return "held off" in state and error == "EB103"  # EB102 while it is being closed
 
-    service.wait(is_refused, "the disk to be let go of, and refused")
+    service.wait(is_refused, lambda: f"the disk to be let go of, and refused: {told}")
     assert "'finance', which is in service" in told[-1]
+    played.medium.refuses_writes = False
     service.until_state("finance", "protected")
     assert_in_sync(service, "finance", recorder)
 
