@@ -189,8 +189,8 @@ class _Connection:
         except BlockingIOError:
             pass
         except OSError:
-            self.close()
-            return
+            # Nobody is there any more; but what they have asked for may lie here to be read.
+            output.clear()
         if self._session.over and not output:
             self.close()
         else:
