@@ -1,33 +1,20 @@
 """Which points a difference makes suspect, and what ends that (claims 11 and 23)."""
 
 import pytest
-from pytest_mock import MockerFixture
 
 from appliance.cdp.extents import extents
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.errors import PointSuspect
-from tests.behaviours.changed_pair import (
+from tests.behaviours.synchronisation.changed_pair import (
     close_map,
     figures,
-    in_small_steps,
     newest,
     spoil,
     start,
     suspects,
     synchronised,
-    three_maps,
 )
 from tests.cdp.simulated_pair import SimulatedPair
-
-
-@pytest.fixture(autouse=True)
-def small_steps(mocker: MockerFixture) -> None:
-    in_small_steps(mocker)
-
-
-@pytest.fixture
-def pair() -> SimulatedPair:
-    return three_maps()
 
 
 @pytest.mark.parametrize(

@@ -11,27 +11,15 @@ from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import JobKind
 from appliance.cdp.pit_map import PitMap
 from appliance.errors import PointInGap
-from tests.behaviours.changed_pair import (
+from tests.behaviours.synchronisation.changed_pair import (
     figures,
-    in_small_steps,
     newest,
     spoil,
     start,
     suspects,
     synchronised,
-    three_maps,
 )
 from tests.cdp.simulated_pair import SimulatedPair, codes
-
-
-@pytest.fixture(autouse=True)
-def small_steps(mocker: MockerFixture) -> None:
-    in_small_steps(mocker)
-
-
-@pytest.fixture
-def pair() -> SimulatedPair:
-    return three_maps()
 
 
 def test_verify_of_equal_disks_finds_nothing_and_writes_nothing(pair: SimulatedPair) -> None:

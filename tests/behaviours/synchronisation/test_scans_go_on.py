@@ -12,27 +12,15 @@ from appliance.cdp.interfaces import BLOCK
 from appliance.cdp.jobs import JobKind
 from appliance.cdp.policies import MIB, Throttle
 from appliance.cdp.tasks import Completion
-from tests.behaviours.changed_pair import (
+from tests.behaviours.synchronisation.changed_pair import (
     figures,
-    in_small_steps,
     newest,
     spoil,
     start,
     suspects,
     synchronised,
-    three_maps,
 )
 from tests.cdp.simulated_pair import SimulatedPair
-
-
-@pytest.fixture(autouse=True)
-def small_steps(mocker: MockerFixture) -> None:
-    in_small_steps(mocker)
-
-
-@pytest.fixture
-def pair() -> SimulatedPair:
-    return three_maps()
 
 
 @pytest.mark.parametrize("step", range(20, 60, 8))
