@@ -155,10 +155,13 @@ class Comparison:
         return different
 
     async def copy(self, revised: Extents, pace: Pacing, copied: Callable[[int], None]) -> None:
-        """Copy what was found different, but for what hosts have wholly written since."""
+        """Copy what was found different, but for what hosts have written since.
+
+        Whole blocks are copied, and so they are locked: a part of one may have been revised away.
+        """
         for part in by_window(revised, WINDOW // SECTOR):
             await pace(part.total * SECTOR)
-            async with _Locked(self._path, part):
+            async with _Locked(self._path, widen(part, SECTORS)):
                 blocks = widen(subtract(part, self._fresh(part)), SECTORS)
                 if blocks:
                     await self._journal(blocks)

@@ -25,6 +25,11 @@ class RangeLocks:
             request.data = data
             write(request)
 
+    def covers(self, request: HostRequest) -> bool:
+        """Are all of its bytes locked, by one lock?"""
+        first, end = request.offset, request.offset + request.length
+        return any(low <= first and end <= high for low, high in self.locked)
+
     def holds_back(self, request: HostRequest) -> bool:
         """Keep a write that touches locked bytes, or one that is kept already; False if it may go.
 

@@ -114,7 +114,9 @@ class WritePath:
 
         `inside_lock`: from whoever holds the lock of these bytes.
         """
-        if self._locks.locked and not inside_lock and self._locks.holds_back(request):
+        if inside_lock:
+            assert self._locks.covers(request), "what is read and written under a lock is locked"
+        elif self._locks.locked and self._locks.holds_back(request):
             return
         request.number = number = self.next_write
         self.next_write = number + 1

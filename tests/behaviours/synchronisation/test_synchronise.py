@@ -100,6 +100,27 @@ def test_writes_during_a_full_scan_win(pair: SimulatedPair) -> None:
     assert looked_at
 
 
+@pytest.mark.parametrize("late", range(12))
+def test_a_host_wins_in_a_block_of_which_it_has_written_a_part_before(
+    pair: SimulatedPair, late: int
+) -> None:
+    """What it writes once more, while the other sectors of that block are being copied."""
+    spoil(pair, [2, 12])
+    job = start(pair, "full")
+    while job.bytes_different < 2 * BLOCK:
+        pair.world.step()
+    assert job.phase == "revising"
+    pair.begin_write(12 * BLOCK, pair.random.randbytes(SECTOR))
+    while job.phase != "copying":
+        pair.world.step()
+    for _ in range(late):
+        pair.world.step()
+    again = pair.begin_write(12 * BLOCK, pair.random.randbytes(SECTOR))
+    pair.world.run_until(again)
+    pair.world.run_until(job.finished)
+    assert pair.point(f"write:{newest(pair)}") == pair.read(pair.volume)
+
+
 def test_a_bad_sector_of_the_secondary_differs_and_is_mended(pair: SimulatedPair) -> None:
     at = (pair.superblock.base_offset + 12 * BLOCK) // SECTOR
     pair.secondary.medium.bad_sectors.add(at + 3)
