@@ -133,12 +133,12 @@ class Comparison:
     # Revising and copying
 
     async def revise(
-        self, compare: Extents, pace: Pacing, copy: bool, revised: Callable[[int], None]
+        self, compare: Extents, pace: Pacing, copy: bool, revised: Callable[[Extents], None]
     ) -> Extents:
         """The revised compare delta map: blocks that differ, for sure, under their range locks.
 
         With `copy` they are copied to the secondary right there.  `revised` is
-        told the bytes that differed, as they are found.
+        told of them as they are found.
         """
         different = EMPTY
         left = subtract(compare, await self.since.all())
@@ -151,7 +151,7 @@ class Comparison:
                     await self._journal(blocks)
             if blocks:
                 different = union(different, blocks)
-                revised(blocks.total * SECTOR)
+                revised(blocks)
         return different
 
     async def copy(self, revised: Extents, pace: Pacing, copied: Callable[[int], None]) -> None:

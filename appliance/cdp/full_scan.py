@@ -14,6 +14,7 @@ before that, from its first on, are a gap.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 
 from appliance.cdp import disk_io, walk_back
 from appliance.cdp.changes import Changes
@@ -25,11 +26,15 @@ from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.jobs import Job
 from appliance.cdp.pace import Pacing
 from appliance.cdp.sync_progress import Phase, ScanKind, SyncProgress
+from appliance.cdp.tasks import Cancelled
+from appliance.errors import EbbtideError
 
 CHUNK = 32 << 20
 """Bytes that are begun between two looks at what has gathered."""
 SAVE_NS = 1_000_000_000
 """A scan that a crash interrupts goes on about so far behind."""
+TURN_NS = 60_000_000_000
+"""After so much time what differs is revised: a host that writes it before hides that it did."""
 GATHERED = 1 << 18
 """Extents that differ, or that hosts have written, before they are revised: this bounds memory."""
 
@@ -63,6 +68,8 @@ class FullScan:
         self._saved_ns = 0
         self.compare = scan.compare
         """The compare delta map: read different, and not looked at again yet."""
+        self._confirmed = EMPTY
+        """Found different under their locks, and not noted as suspect yet."""
         self.revised = EMPTY
         """The revised compare delta map: different for sure, as of the write compared with."""
         self.scan_map: Changes | None = None
@@ -100,8 +107,11 @@ class FullScan:
         self._job.phase = phase.name.lower()
 
     def _note_compare(self) -> None:
-        """For the next checkpoint, whoever makes it."""
-        self._scan.compare = union(self.revised, self.compare)
+        """For the next checkpoint, whoever makes it.
+
+        What is unreadable is looked at again, or another life would take it for equal.
+        """
+        self._scan.compare = union_all([self.revised, self.compare, self.unreadable])
 
     async def _save(self) -> None:
         self._note_compare()
@@ -123,6 +133,7 @@ class FullScan:
                 self._enter(Phase.REVISING)
                 logger.debug("compare delta map: %s", self.compare)
                 found = await comparison.revise(self.compare, self._pace, False, self._differed)
+                await self._note_suspects(comparison)
                 before, comparison = comparison, await self._begin()
                 # What hosts have written since it was found differs no more.
                 try:
@@ -143,13 +154,26 @@ class FullScan:
             chain.suspects = await walk_back.mark(
                 self._history, self.revised, unknown, comparison.write
             )
-            if scan.kind is ScanKind.FULL:
+            if scan.kind is ScanKind.FULL and self.revised:
                 self._enter(Phase.COPYING)
             await self._save()
-        except BaseException:
-            comparison.end()
+        except BaseException as error:
+            try:
+                if isinstance(error, Cancelled | EbbtideError):  # else nobody would go on here
+                    with suppress(EbbtideError):
+                        await self._note_suspects(comparison)
+            finally:
+                comparison.end()
             raise
         return comparison
+
+    async def _note_suspects(self, comparison: Comparison) -> None:
+        """For the next checkpoint: what was wrong until now, whoever may write it from now on, and
+        however the scan ends."""
+        confirmed, self._confirmed = subtract(self._confirmed, self._excused()), EMPTY
+        if confirmed:
+            chain = self._history.chain
+            chain.suspects = await walk_back.add(self._history, confirmed, comparison.write)
 
     async def _scan_on(self, comparison: Comparison) -> None:
         """The compare delta map from the cursor on, until the end or until much has gathered.
@@ -160,11 +184,12 @@ class FullScan:
         scan, job = self._scan, self._job
         self._enter(Phase.SCANNING)
         fresh: list[Extents] = []
-        looked_at = scan.cursor
+        looked_at, begun = scan.cursor, job.clock.monotonic_ns()
 
         def gather() -> None:
-            if any(fresh):
+            if any(fresh) or comparison.unreadable:
                 self.compare = union_all([self.compare, *fresh])
+                self.unreadable = union(self.unreadable, comparison.unreadable)
                 self._note_compare()
             fresh.clear()
             scan.cursor = looked_at
@@ -173,6 +198,8 @@ class FullScan:
             for offset in range(scan.cursor, self._size, CHUNK):
                 gather()
                 if max(len(self.compare.starts), comparison.since.count) > GATHERED:
+                    return
+                if self.compare and job.clock.monotonic_ns() - begun > TURN_NS:
                     return
                 yield offset, min(CHUNK, self._size - offset)
 
@@ -190,7 +217,9 @@ class FullScan:
         finally:
             gather()
 
-    def _differed(self, size: int) -> None:
+    def _differed(self, blocks: Extents) -> None:
+        size = blocks.total * SECTOR
+        self._confirmed = union(self._confirmed, blocks)
         self._scan.different += size
         if self._scan.kind is ScanKind.FULL:
             self._job.bytes_total += size  # it will be copied, too
@@ -203,7 +232,7 @@ class FullScan:
         self._enter(Phase.COPYING)
         whole = one(0, self._size // SECTOR)
         self.revised = await comparison.revise(
-            intersect(self.compare, whole), self._pace, False, lambda size: None
+            intersect(self.compare, whole), self._pace, False, lambda blocks: None
         )
         if self.compare:
             self.first_copy = self._first_copied()

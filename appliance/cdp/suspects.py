@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from appliance.cdp.extents import EMPTY, Extents, extents, widen
+from appliance.cdp.extents import EMPTY, Extents, extents, intersect, subtract, widen
 from appliance.cdp.format import SUSPECT_DTYPE, Rows
 
 OPEN: Final = (1 << 64) - 1
@@ -97,11 +97,14 @@ class Suspects:
     def plus(self, *more: Suspicion) -> "Suspects":
         return Suspects(np.concatenate([self.rows, *(suspicion.rows for suspicion in more)]))
 
-    def closed(self, to_write: int) -> "Suspects":
-        """The blocks were written again: what was open ends with that point."""
-        rows = self.rows.copy()
-        rows["to_write"][rows["to_write"] == OPEN] = to_write
-        return Suspects(rows)
+    def closed(self, to_write: int, but: Extents) -> "Suspects":
+        """The blocks were written again: what was open ends with that point, but for some."""
+        closed = Suspects(self.rows[self.rows["to_write"] != OPEN])
+        for old in self.suspicions():
+            if old.to_write == OPEN:
+                again = old._replace(blocks=subtract(old.blocks, but), to_write=to_write)
+                closed = closed.plus(again, old._replace(blocks=intersect(old.blocks, but)))
+        return closed
 
     def above(self, floor: int) -> "Suspects":
         """Without what concerns only points below the floor."""

@@ -25,7 +25,7 @@ class Phase(IntEnum):
 @dataclass(slots=True)
 class SyncProgress:
     """`cursor`, `different` and `copied` are bytes; everything before `cursor` was compared, and
-    `compare` is what differed there, or has not been copied yet."""
+    `compare` is what differed or was unreadable there, or has not been copied yet."""
 
     kind: ScanKind
     phase: Phase = Phase.SCANNING

@@ -80,7 +80,7 @@ class Synchroniser:
         try:
             ranges = [self._region(number) for number in regions]
             compare = await comparison.scan(ranges, FullSpeed(), lambda size: None)
-            await comparison.revise(compare, FullSpeed(), True, lambda size: None)
+            await comparison.revise(compare, FullSpeed(), True, lambda blocks: None)
             return self._regions_of(comparison.unreadable)
         finally:
             comparison.end()
@@ -95,7 +95,8 @@ class Synchroniser:
         self._history.journal.cut(MapKind.FIX_UP)
         comparison = await self._begin()
 
-        def differed(size: int) -> None:
+        def differed(blocks: Extents) -> None:
+            size = blocks.total * SECTOR
             job.bytes_total += size
             job.advance(different=size, copied=size)
 

@@ -10,6 +10,7 @@ from itertools import count
 
 from appliance import events
 from appliance.cdp.delta_map import MapKind
+from appliance.cdp.extents import Extents
 from appliance.cdp.history import History
 from appliance.cdp.job_runner import JobRunner
 from appliance.cdp.jobs import Job, JobKind
@@ -155,7 +156,7 @@ class VolumeJobs:
         try:
             synchroniser = self._synchronising()
             ended = await synchroniser.scan(scan, job, self._pace(job))
-            await self._seal_scan(ended.first_copy)
+            await self._seal_scan(ended.first_copy, ended.unreadable)
         except Cancelled:
             if job.stopped == "cancelled":
                 history.chain.scan = None  # nobody wants it any more
@@ -169,14 +170,14 @@ class VolumeJobs:
             raise
         finally:
             self.tell_suspects()
-        if job.bytes_different:
-            volume.emit(
-                events.DIFFERENCES,
-                volume=volume.name,
-                kind=job.kind,
-                different=job.bytes_different,
-                copied=job.bytes_copied,
-            )
+            if job.bytes_different and history.chain.scan is None:
+                volume.emit(
+                    events.DIFFERENCES,
+                    volume=volume.name,
+                    kind=job.kind,
+                    different=job.bytes_different,
+                    copied=job.bytes_copied,
+                )
         synchroniser.raise_unreadable(ended.unreadable)
 
     # Saying so durably
@@ -217,15 +218,18 @@ class VolumeJobs:
         volume.protection = Protection.PROTECTED
         volume.emit(events.VOLUME_PROTECTED, volume=volume.name)
 
-    async def _seal_scan(self, first_copy: int) -> None:
-        """A scan has ended; what it copied, from that write on if any, is the fix-up delta map."""
+    async def _seal_scan(self, first_copy: int, unreadable: Extents) -> None:
+        """A scan has ended; what it copied, from that write on if any, is the fix-up delta map.
+
+        Of what was `unreadable` it has not found out anything.
+        """
         async with self._at_rest() as (history, _):
             chain = history.chain
             equal = chain.scan is not None and chain.scan.kind is ScanKind.FULL
             if equal and not self._volume.log.out_of_sync():
                 # What was different was suspect up to the first copy, and is right at the end.
                 last = first_copy - 1 if first_copy else chain.newest_write
-                chain.suspects = chain.suspects.closed(last)
+                chain.suspects = chain.suspects.closed(last, unreadable)
             if first_copy and chain.newest_write >= first_copy:
                 self._note_gap(first_copy, "a synchronisation repaired blocks")
             history.journal.close_map(MapKind.HOST)

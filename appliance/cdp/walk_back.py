@@ -11,6 +11,14 @@ from appliance.cdp.history import History
 from appliance.cdp.suspects import OPEN, Suspects, Suspicion
 
 
+async def add(history: History, found: Extents, write: int) -> Suspects:
+    """What is suspect, now that a scan as of `write` has found these different, nothing else said.
+
+    What was suspect already is so twice, for it may have been written again since it was seen.
+    """
+    return history.chain.suspects.plus(*await _walk(history, found, write))
+
+
 async def mark(history: History, revised: Extents, unknown: Extents, write: int) -> Suspects:
     """What is suspect, when a scan as of `write` found `revised` different and nothing else.
 
@@ -36,14 +44,20 @@ async def mark(history: History, revised: Extents, unknown: Extents, write: int)
             old._replace(blocks=again, seen_write=write),
             old._replace(blocks=intersect(subtract(left, again), unknown)),
         )
-    left = subtract(revised, marked.open)
-    for delta_map in reversed(chain.maps_up_to(write)):
+    new = await _walk(history, subtract(revised, marked.open), write)
+    return Suspects().plus(*marked.plus(*new).suspicions())
+
+
+async def _walk(history: History, left: Extents, write: int) -> list[Suspicion]:
+    """From the last map before the scan backwards."""
+    found: list[Suspicion] = []
+    for delta_map in reversed(history.chain.maps_up_to(write)):
         if not left:
             break
         written = intersect(left, await _touched(history, delta_map, 0, write))
-        marked = marked.plus(Suspicion(written, delta_map.first_write, OPEN, write))
+        found.append(Suspicion(written, delta_map.first_write, OPEN, write))
         left = subtract(left, written)
-    return marked.plus(Suspicion(left, 0, OPEN, write))
+    return [*found, Suspicion(left, 0, OPEN, write)]
 
 
 async def _touched(history: History, delta_map: DeltaMap, behind: int, write: int) -> Extents:

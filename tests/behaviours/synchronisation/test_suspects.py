@@ -1,9 +1,13 @@
 """Which points a difference makes suspect, and what ends that (claims 11 and 23)."""
 
 import pytest
+from pytest_mock import MockerFixture
 
+from appliance import events
+from appliance.cdp import full_scan, side_by_side
 from appliance.cdp.extents import extents
 from appliance.cdp.interfaces import BLOCK, SECTOR
+from appliance.cdp.jobs import Job, JobKind
 from appliance.errors import PointSuspect
 from tests.behaviours.synchronisation.changed_pair import (
     close_map,
@@ -146,3 +150,122 @@ def test_a_host_that_writes_over_a_suspect_block_does_not_make_its_past_right(
             chain.check_trusted(write, f"write:{write}")
     suspect = {row["start"] for row in chain.suspects.rows if row["from_write"] == 0}
     assert 12 * 8 in suspect
+
+
+def assert_doubted(pair: SimulatedPair, write: int) -> None:
+    """The point is refused, for it would put back what is wrong."""
+    point = pair.run(pair.volume.resolve(f"write:{write}"))
+    assert pair.point(point.text) != pair.states[write]
+    with pytest.raises(PointSuspect):
+        pair.run(pair.lifecycle.jobs.restores.plan(point))
+
+
+def test_a_full_scan_says_nothing_of_what_it_could_not_compare(pair: SimulatedPair) -> None:
+    """Or its bad sector would be answered, and put back, with what the secondary has wrong."""
+    spoil(pair, [5, 12])
+    synchronised(pair, "verify")
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, "full")
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert figures(job) == (BLOCK, BLOCK)
+    chain = pair.volume.require_history().chain
+    assert chain.suspects.open.starts.tolist() == [12 * 8]
+    with pytest.raises(OSError, match="5"):
+        pair.read(pair.volume, 12 * BLOCK, BLOCK)
+
+
+@pytest.mark.parametrize("kind", ["verify", "full"])
+@pytest.mark.parametrize("end", ["kill", "stop", "power_cut"])
+def test_a_life_that_could_not_compare_a_block_does_not_leave_it_to_the_next_as_equal(
+    pair: SimulatedPair, kind: JobKind, end: str
+) -> None:
+    spoil(pair, [12])
+    synchronised(pair, "verify")
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, kind)
+    pair.world.run_until(lambda: job.bytes_scanned >= 18 * BLOCK)
+    getattr(pair, end)()
+    pair.start(readable=False)
+    pair.idle()
+    last = pair.volume.last_job
+    assert last is not None
+    assert (last.kind, last.result) == (kind, "failed")
+    assert "cannot be read" in str(last.error)
+    assert pair.volume.require_history().chain.suspects.open.starts.tolist() == [12 * 8]
+    assert_doubted(pair, 0)
+
+
+def found_early(pair: SimulatedPair, mocker: MockerFixture, block: int) -> Job:
+    """A verify that has confirmed that the block differs, and has most of the volume to go."""
+    mocker.patch.object(full_scan, "GATHERED", 0)
+    spoil(pair, [block])
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_different == BLOCK and job.phase == "scanning")
+    return job
+
+
+def test_who_writes_over_what_was_found_does_not_make_its_past_right(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    before = pair.volume.write_number
+    job = found_early(pair, mocker, 8)
+    number = pair.write(8 * BLOCK, pair.random.randbytes(BLOCK))
+    close_map(pair)
+    later = pair.write(9 * BLOCK, pair.random.randbytes(BLOCK))
+    pair.world.run_until(job.finished)
+    assert figures(job) == (BLOCK, 0)
+    assert_doubted(pair, 0)
+    assert_doubted(pair, before)
+    assert suspects(pair) == [(1, 3), (4, 6), (7, 7), (number, number)]
+    pair.run(pair.lifecycle.jobs.restores.plan(pair.run(pair.volume.resolve(f"write:{later}"))))
+
+
+@pytest.mark.parametrize("phase", ["scanning", "revising"])
+def test_what_was_found_counts_although_the_scan_is_cancelled(
+    pair: SimulatedPair, mocker: MockerFixture, phase: str
+) -> None:
+    if phase == "scanning":
+        job = found_early(pair, mocker, 8)
+    else:
+        spoil(pair, [8, 10, 12, 14, 16])
+        job = start(pair, "verify")
+        pair.world.run_until(lambda: job.bytes_different == BLOCK)
+    assert job.phase == phase
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    assert_doubted(pair, 0)
+    assert [code for code, _ in pair.volume.alerts()] == [events.SUSPECTS]
+    assert events.DIFFERENCES in pair.events
+    pair.power_cut()
+    pair.start()
+    assert_doubted(pair, 0)
+
+
+def test_what_was_found_counts_although_the_secondary_is_given_up(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    """A disk that dies is the best reason to doubt it."""
+    mocker.patch.object(side_by_side, "MOST_UNREADABLE", 2 * BLOCK)
+    at = (pair.superblock.base_offset + 18 * BLOCK) // SECTOR
+    pair.secondary.medium.bad_sectors.update(range(at, at + 4 * 8))
+    job = found_early(pair, mocker, 8)
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert events.DIFFERENCES in pair.events
+    pair.secondary.medium.bad_sectors.clear()
+    pair.run(pair.lifecycle.attach(pair.secondary))
+    pair.idle()
+    assert_doubted(pair, 0)
+
+
+def test_what_differs_is_looked_at_again_before_long(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    """And not when the scan of a large volume ends: hosts write over it meanwhile."""
+    mocker.patch.object(full_scan, "TURN_NS", 0)
+    spoil(pair, [1])
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_different == BLOCK)
+    assert job.bytes_scanned < pair.volume.size / 2
