@@ -55,6 +55,8 @@ class Asked:
     """Or it was robbed of its secondary: recovery may have mended some of it."""
     written: set[int] = field(default_factory=set)
     """Sectors that hosts have written since."""
+    confirmed: list[Spoil] = field(default_factory=list)
+    """What it was seen to find, under a lock, before any host wrote there."""
 
 
 def sectors_of(found: Extents) -> set[int]:
@@ -79,6 +81,15 @@ class Promises:
         self._loses = loses
 
     # Of a scan that has ended
+
+    def doubt_confirmed(self, asked: Asked) -> None:
+        """What it has found is in doubt from now on, though hosts have written there since; but
+        where its secondary was robbed, or a fold has lost some, that may explain it."""
+        rig = self._rig
+        known = rig.volume.protection is Protection.PROTECTED and not rig.volume.log.out_of_sync()
+        if known and not asked.crashed and not self._lost_meanwhile(asked):
+            for spoil in asked.confirmed:
+                spoil.found = not spoil.mended
 
     def hold(self, asked: Asked, job: Job, history: History) -> None:
         """The scan that was asked for is done: it told the truth, and did its work."""

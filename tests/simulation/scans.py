@@ -24,6 +24,8 @@ import numpy as np
 
 from appliance.cdp import full_scan
 from appliance.cdp.delta_map import DeltaMap
+from appliance.cdp.extents import Extents
+from appliance.cdp.full_scan import FullScan
 from appliance.cdp.history import History
 from appliance.cdp.interfaces import SECTOR
 from appliance.cdp.pit_map import PitMap
@@ -90,6 +92,7 @@ class ScanExplorer:
             watched(self._rig),
             patch.object(full_scan, "GATHERED", self._gathered),
             patch.object(full_scan, "SAVE_NS", save_ns),
+            patch.object(FullScan, "_differed", self._confirming()),
         ):
             try:
                 if self._new:
@@ -281,6 +284,23 @@ class ScanExplorer:
         if self._asked is not None:
             self._asked.written.update(range(first, first + length))
 
+    def _confirming(self) -> Callable[[FullScan, Extents], None]:
+        """A scan that tells what it has found wrong under a lock."""
+        differed = FullScan._differed
+
+        def confirmed(scan: FullScan, found: Extents) -> None:
+            differed(scan, found)
+            asked = self._asked
+            if asked is not None:
+                still = sectors_of(found) - asked.written
+                asked.confirmed += [
+                    spoil
+                    for spoil in asked.wrong
+                    if spoil.sector in still and not spoil.mended and self._spoils.lives(spoil)
+                ]
+
+        return confirmed
+
     def _hold(self) -> None:
         job = self._rig.volume.job
         if job is not None:
@@ -293,7 +313,11 @@ class ScanExplorer:
         job = self._rig.volume.job
         if job is not None and job.kind in ("full", "verify"):
             job.cancel()
-            self._asked = None
+            asked, self._asked = self._asked, None
+            while job.result is None:
+                self._rig.turn()
+            if asked is not None and job.result == "cancelled":
+                self._promises.doubt_confirmed(asked)
 
     def _to_the_end(self) -> None:
         """Of the job, while hosts write now and then."""
@@ -335,6 +359,7 @@ class ScanExplorer:
             return
         self._asked = None
         if rig.volume.history is not None:
+            self._promises.doubt_confirmed(asked)
             self._promises.hold(asked, asked.job, rig.volume.history)
 
     def _point(self) -> None:
