@@ -4,6 +4,7 @@ mended, and all of it while a host writes and the service is killed.
 Claims 8 to 11 and 23.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ K = len(TARGETS)
 REPAIRED = "a synchronisation repaired blocks"
 LOAD = range(3 * MIB, 3 * MIB + (768 << 10))
 """Bytes that a host writes meanwhile."""
-DEPTH = 4
+DEPTH, FIO_DEPTH = 4, 16
 """Writes that a host has under way at most."""
 
 
@@ -79,6 +80,15 @@ class Bench:
     @property
     def secondary(self) -> Path:
         return self.service.disks / "beta.img"
+
+    def start_held(self, phase: str) -> None:
+        """Anew, for a life whose scans stop in that phase; the next one is as usual."""
+        self.service.stop()
+        usual = self.service.command
+        self.service.command = [sys.executable, "-m", "tests.service.held", phase]
+        self.service.start("alpha", "beta")
+        self.service.until_state("finance", "protected")
+        self.service.command = usual
 
     # The host
 
@@ -144,7 +154,7 @@ class Bench:
 
     # What is told of it
 
-    def assert_suspects(self, kind: str) -> None:
+    def assert_suspects(self, kind: str, depth: int = DEPTH) -> None:
         """The map that wrote the targets and those behind it, up to the repair."""
         timeline = self.service.ask("timeline", volume="finance")
         maps = timeline["maps"]
@@ -153,7 +163,7 @@ class Bench:
             (end,) = (gap["from_write"] for gap in timeline["gaps"] if gap["reason"] == REPAIRED)
             fix_up = min(m["first_write"] for m in maps if m["kind"] == "fix_up")
             begun = max(end, self.first_number)
-            assert end <= fix_up <= begun + DEPTH, "what was under way as the copy began goes first"
+            assert end <= fix_up <= begun + depth, "what was under way as the copy began goes first"
         told = [(m["first_write"], m["last_write"]) for m in maps if m["suspect"]]
         assert told == [
             (m["first_write"], m["last_write"])
@@ -222,7 +232,7 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
     between = (
         "--rw=randwrite",
         "--bs=4k",
-        "--iodepth=16",
+        f"--iodepth={FIO_DEPTH}",
         "--rate_iops=400",  # history has room for all of it: a fold would find what was changed
         "--zonemode=strided",
         "--zonerange=12k",
@@ -242,7 +252,7 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
         assert load.end()["write"]["total_ios"] > 300
     copied = K * BLOCK if kind == "full" else 0
     assert bench.figures() == (kind, "done", K * BLOCK, copied)
-    bench.assert_suspects(kind)
+    bench.assert_suspects(kind, FIO_DEPTH)
     again = service.ask("sync", volume="finance", verify=True, wait=True)["job"]
     assert again["bytes_different"] == K * BLOCK - copied
 
@@ -259,18 +269,17 @@ def test_under_a_load_of_fio(bench: Bench, kind: str, tmp_path: Path) -> None:
 )
 def test_a_kill_in_any_phase_changes_no_figure(bench: Bench, kind: str, phase: str) -> None:
     service = bench.service
+    bench.start_held(phase)
     spoil(bench.secondary, TARGETS)
     bench.begin_load()
     bench.set_throttle("1-1" if phase == "scanning" else "2-2")
     service.ask("sync", volume="finance", **{kind: True})
     bench.write_until(lambda: bench.job()["bytes_scanned"] >= MIB)
-    if phase != "scanning":
-        bench.set_throttle("1-1")
-        bench.write_until(lambda: bench.job()["phase"] == phase)
-    assert bench.job()["phase"] == phase
+    bench.write_until(lambda: bench.job()["phase"] == phase)
     bench.kill_and_start()
     job = bench.job()
-    assert (job["kind"], job["result"]) == (kind, None), "it goes on by itself"
+    assert job["kind"] == kind, "it goes on by itself"
+    assert job["result"] in (None, "done"), "and where little was left, it may have ended"
     bench.set_throttle("16-max")
     bench.write_until(lambda: bench.job()["result"] is not None)
     bench.end_load()
