@@ -26,6 +26,8 @@ from tests.operators.running_service import RunningService, running_service
 from tests.service.service_process import MIB, Service
 
 CONFIRM = re.compile(rb"Type ([A-Z-]+ \w+) to do it, 0 to go back: ")
+ASKED = re.compile(rb"^\d+> |0 = back\): |0 to go back: ", re.MULTILINE)
+"""A prompt of the menu, or one of its questions."""
 SLOW = 9600
 
 
@@ -67,8 +69,9 @@ def test_a_stranger_restores_to_ten_minutes_ago_in_six_lines(
         """Type a line and read what is shown until something is asked."""
         nonlocal lines
         lines += 1
+        shown = len(rig.seen)
         rig.send(line.encode() + b"\r")
-        return rig.quiet(0.3).decode("ascii")
+        return rig.seen[shown : rig.until(ASKED).end()].decode("ascii")
 
     text = rig.log_in()
     text = say(number_of(text, "Restore"))
@@ -155,7 +158,7 @@ class NoisyRig(Rig):
 
         def ask() -> tuple[str, str]:
             self.type(line)
-            found = self.until(rb"to do it, 0 to go back: |^ERR (EB\d{3})\r\n", 5)
+            found = self.until(rb"to do it, 0 to go back: |^ERR (EB\d{3})\r\n")
             if found[1] is not None:
                 return "", found[1].decode()
             words = [match[1] for match in CONFIRM.finditer(self.seen)][-1]
@@ -169,14 +172,14 @@ class NoisyRig(Rig):
 
         def enter() -> tuple[str, str]:
             self.type(PASSWORD)
-            found = self.until(rb"Log out\r\nOK\r\n|^ERR (EB\d{3})\r\n", 5)
+            found = self.until(rb"Log out\r\nOK\r\n|^ERR (EB\d{3})\r\n")
             return "", (found[1] or b"").decode()
 
         self._until_it_works(enter)
 
     def _typed(self, line: str) -> tuple[str, str]:
         self.type(line)
-        self.until(re.escape(line).encode() + rb"\r\n", 5)
+        self.until(re.escape(line).encode() + rb"\r\n")
         return self.answer()
 
     def _until_it_works(self, attempt: Callable[[], tuple[str, str]]) -> str:
@@ -233,7 +236,9 @@ def test_ctrl_c_acts_at_once_on_a_slow_line(tmp_path: Path, service: RunningServ
         console.start()
         rig.log_in()
         more: list[int] = []
-        while not more or (more[-1] >= 150 and len(more) < 5):  # a busy machine may hold us up
+        end = time.monotonic() + 30
+        # What comes while a busy machine holds this end up counts, though it was not on its way.
+        while not more or (more[-1] >= 150 and time.monotonic() < end):
             rig.send(b"events --limit 300 --all\r")
             rig.until(b"disk 5 arrived")
             before = len(rig.seen)
@@ -268,8 +273,12 @@ def test_a_flood_is_endured(rig: Rig) -> None:
     while b"Password: " not in rig.quiet(0.5):
         # Noise has hit three lines that could have been passwords.
         rig.send(b"\r")
-    text, code = rig.do("\x15" + PASSWORD)
-    assert code == "", text
+    for _ in range(10):
+        rig.send(b"\x15" + PASSWORD.encode() + b"\r")
+        if rig.until(rb"^(OK)\r\n|^ERR EB\d{3}\r\n|Password: ")[1] is not None:
+            return
+        # An Enter that was taken up late has brought another prompt, and this came before it.
+    pytest.fail("nobody can log in")
 
 
 def test_a_job_that_is_left_goes_on(rig: Rig, service: RunningService) -> None:
@@ -314,7 +323,8 @@ def test_a_line_that_vanishes_comes_back_with_nobody_logged_in(
 
 
 def test_silence_logs_out_and_is_told(tmp_path: Path, service: RunningService) -> None:
-    with console_in(tmp_path, write_settings(tmp_path, idle_seconds=1)) as console:
+    # Long enough that a busy machine does not take a login's answer for silence.
+    with console_in(tmp_path, write_settings(tmp_path, idle_seconds=3)) as console:
         rig = Rig(console.plug_in())
         console.start()
         rig.log_in()
