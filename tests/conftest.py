@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -142,15 +143,15 @@ def stalling_device(tmp_path: Path) -> Iterator[Callable[..., StallingDevice]]:
         def make(size: int) -> StallingDevice:
             place = tmp_path / f"stalling-{next(numbers)}"
             place.mkdir()
-            medium, window, socket = place / "medium", place / "window", place / "nbd"
+            medium, window, path = place / "medium", place / "window", place / "nbd"
             medium.touch()
             os.truncate(medium, size)
             window.touch()
             server = _start(
-                made, "qemu-nbd", "--format=raw", "--persistent", f"--socket={socket}", str(medium)
+                made, "qemu-nbd", "--format=raw", "--persistent", f"--socket={path}", str(medium)
             )
-            _wait_for(server, socket.exists)
-            fuse = _start(made, "nbdfuse", str(window), f"nbd+unix:///?socket={socket}")
+            _wait_for(server, lambda: _takes_connections(path))
+            fuse = _start(made, "nbdfuse", str(window), f"nbd+unix:///?socket={path}")
             made.callback(
                 lambda: subprocess.run(["fusermount3", "-u", "-z", str(window)], check=False)
             )
@@ -177,6 +178,12 @@ def _start(made: contextlib.ExitStack, *command: str) -> "subprocess.Popen[bytes
 
     made.callback(end)
     return process
+
+
+def _takes_connections(path: Path) -> bool:
+    """A socket is there before its server listens."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return not probe.connect_ex(str(path))
 
 
 def _wait_for(process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
