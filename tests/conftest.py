@@ -19,10 +19,17 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from appliance.loop import Loop
 from tests.service.media import Media, machine, media_in
 from tests.service.service_process import Service, service_in
+
+# How long an example takes says how busy the machine is, and nothing of what it is about.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture
@@ -55,9 +62,9 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 
 @pytest.fixture
 def turn_until(loop: Loop) -> Callable[..., None]:
-    """`turn_until(condition, seconds=10)` turns the loop until the condition holds."""
+    """`turn_until(condition, seconds=30)` turns the loop until the condition holds."""
 
-    def turn(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    def turn(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             left = end - time.monotonic()
@@ -188,9 +195,9 @@ def _takes_connections(path: Path) -> bool:
 
 def _wait_for(process: "subprocess.Popen[bytes]", ready: Callable[[], bool]) -> None:
     """Look every few milliseconds: neither program tells when it is ready."""
-    for _ in range(1000):
+    for _ in range(3000):
         if ready():
             return
         assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
         select.select([], [], [], 0.01)
-    raise AssertionError(f"{process.args!r} was not ready in 10 s")
+    raise AssertionError(f"{process.args!r} was not ready in 30 s")
