@@ -10,7 +10,7 @@ import pytest
 from appliance.drivers.signatures import foreign_signatures
 from tests.drivers.labels import put_array, put_gpt, put_lvm_label
 from tests.service.agreement import assert_exact, assert_in_sync, record
-from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, tool
+from tests.service.blank_pair import FAILED, REFUSED, Pair, blank_pair, held_elsewhere, tool
 from tests.service.media import Media
 from tests.service.service_process import MIB, Service
 
@@ -121,17 +121,9 @@ def test_a_disk_that_is_open_elsewhere_is_not_wiped(pair: Pair) -> None:
     file = pair.file(pair.secondary)
     put_gpt(file, 512, SIZE)
     pair.known()
-    with subprocess.Popen(["flock", str(file), "cat"], stdin=subprocess.PIPE) as holder:
-
-        def is_held() -> bool:
-            tried = subprocess.run(["flock", "--nonblock", str(file), "true"], check=False)
-            return tried.returncode != 0
-
-        pair.service.wait(is_held, "the lock")
+    with held_elsewhere(file):
         code, error, sentence = pair.refused(wipe=pair.secondary)
         assert (code, error) == (REFUSED, "EB102"), sentence
-        assert holder.stdin is not None
-        holder.stdin.close()
 
 
 def test_a_disk_of_a_volume_in_service_is_not_wiped(pair: Pair) -> None:
@@ -201,7 +193,8 @@ def test_a_disk_that_failed_is_its_volume_s_still(
     disks = {"primary": media.loop("primary", 8 * MIB), "secondary": media.loop("secondary", SIZE)}
     played = media.played(f"played-{role}", 8 * MIB if role == "primary" else SIZE)
     ids = {kind: disk.id for kind, disk in disks.items()} | {role: played.id}
-    service = make_service("udev", disk_deadline_seconds=0.5)
+    # The other disk has the same deadline, and a busy machine keeps it waiting.
+    service = make_service("udev", disk_deadline_seconds=2)
     service.start(spare.id, *ids.values())
     service.protect("finance", ids["primary"], ids["secondary"])
     recorder = record(service, "finance")

@@ -23,6 +23,17 @@ def tool(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, capture_output=True)
 
 
+@contextmanager
+def held_elsewhere(file: Path) -> Iterator[None]:
+    """While another process has the disk to itself, as it says: the service locks it, too, for the
+    moment of a look."""
+    says = ["flock", str(file), "sh", "-c", "echo held; exec cat >/dev/null"]
+    with subprocess.Popen(says, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two blank disks of a service, and the name of the volume that they could be."""
