@@ -56,6 +56,7 @@ def bays(media: Media, tmp_path: Path) -> Iterator[None]:
         if not there:
             RUNTIME_RULES.rmdir()
         udevadm("control", "--reload")
+        udevadm("settle")  # what a service lets go of is looked at once more, by the old rules yet
         # The nodes of loop devices stay, and udev takes back no group that it has given.
         for node in Path("/dev").glob("loop[0-9]*"):
             if node.stat().st_gid == DISKS:

@@ -4,6 +4,7 @@ lost.
 On disks that are files, so without root; `test_hot_plug` does the same to block devices.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,15 @@ REGION = 64 << 10
 SIZE = 6 * MIB
 USED = 4 * MIB
 """Hosts write below."""
+HOLD_OFF = 6.0
+"""Seconds; longer than it takes this machine, busy as it may be, to see a disk come and go."""
+CDPD = f"from appliance.service import bays, main; bays.HOLD_OFF_SECONDS = {HOLD_OFF}; main.main()"
 
 
 @pytest.fixture
 def service(make_service: Callable[..., Service]) -> Service:
     service = make_service(wait_for_secondary_seconds=0.3)
+    service.command = [sys.executable, "-c", CDPD]
     service.disk("alpha", SIZE)
     service.disk("beta", 64 * MIB)
     service.start("alpha", "beta")
@@ -88,11 +93,13 @@ def test_a_resync_reads_only_what_was_written_meanwhile(service: Service, load: 
         service.until("finance", lambda status: not status["dirty_regions"])  # all is retired
         pull(service)
         write_until(recorder, client, lambda: state(service) == "tracking", REGION)
-        for region in (7, 20, 33):
-            recorder.send_one(client, region * REGION, (region + 1) * REGION)
+        for region in (0, 7, 20, 33):
+            before = recorder.life.last
+            while recorder.life.last == before:  # a FLUSH now and then
+                recorder.send_one(client, region * REGION, (region + 1) * REGION)
         recorder.settle(client)
         away = service.status("finance")
-        assert away["dirty_bytes"] in (4 * REGION, 3 * REGION)  # a FLUSH now and then
+        assert away["dirty_bytes"] == 4 * REGION
         put(service)
         if load:  # on one of the dirty regions: what is written meanwhile adds none
             write_until(recorder, client, lambda: state(service) == "protected", REGION)
@@ -124,7 +131,7 @@ def test_a_secondary_with_a_bad_contact_is_held_off(service: Service) -> None:
             pull(service)
             gone = time_out
             write_until(recorder, client, lambda: len(codes(service, "EV102")) == gone)  # noqa: B023
-            assert state(service) == "tracking"
+            write_until(recorder, client, lambda: state(service) == "tracking")
             put(service)
             write_until(recorder, client, lambda: len(codes(service, "EV101")) == gone + 2)  # noqa: B023
             if time_out == 1:  # one may be pulled by mistake

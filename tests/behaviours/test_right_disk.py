@@ -111,6 +111,7 @@ def test_of_two_copies_of_the_primary_neither_serves_hosts(service: Service) -> 
     before = file(service, "clone").read_bytes()
     service.start("alpha", "beta", "clone")
     service.wait(lambda: refused(service) == {"alpha", "clone"}, "both to be refused")
+    service.wait(lambda: "waits" in states(service)["beta"], "a look at the secondary")
     (shown,) = service.ask("status")["volumes"]
     assert (shown["name"], shown["state"], shown["primary"]) == ("finance", "offline", None)
     assert shown["secondary"]["id"] == "beta"

@@ -1,7 +1,8 @@
 """A disk that does not answer: what has nothing to do with it goes on, and late answers do no harm.
 
-The deadline is a second and a half here, and a stall lasts twice as long; what is waited for is
-bounded by it.  `EBBTIDE_DEADLINE=30` (the default of the service) makes the stall a minute long.
+The deadline is a few seconds here, since it is that of the sound disks, too, which a busy machine
+keeps waiting; a stall lasts twice as long, and what is waited for is bounded by it.
+`EBBTIDE_DEADLINE=30` (the default of the service) makes the stall a minute long.
 """
 
 import contextlib
@@ -18,11 +19,11 @@ from tests.service.heartbeat import heartbeat
 from tests.service.media import Media, PlayedDisk
 from tests.service.service_process import MIB, Service
 
-DEADLINE = float(os.environ.get("EBBTIDE_DEADLINE", "1.5"))
+DEADLINE = float(os.environ.get("EBBTIDE_DEADLINE", "3"))
 STALL = 2 * DEADLINE
 pytestmark = pytest.mark.timeout(60 + 4 * STALL)
-SOON = 1.0
-"""What takes longer is felt; a busy machine takes some of it."""
+SOON = 2.0
+"""What takes longer has waited for the disk that stalls; a busy machine takes some of it."""
 
 
 @contextlib.contextmanager
@@ -67,6 +68,7 @@ def test_a_secondary_that_stalls(media: Media, service: Service) -> None:
                 recorder.write_some(client, 40, depth=8)
                 assert time.monotonic() - began < DEADLINE + 3
                 assert service.status("finance")["state"] == "tracking"
+                missed = recorder.life.last
                 while time.monotonic() - began < STALL:
                     recorder.write_some(client, 100)
                 fenced = next(d for d in service.ask("disks")["disks"] if d["id"] == secondary.id)
@@ -81,7 +83,7 @@ def test_a_secondary_that_stalls(media: Media, service: Service) -> None:
     for number in (recorder.life.first, safe // 2, safe):
         assert_exact(service, "finance", recorder.life, number)
     with pytest.raises(ExportRefusedError, match="in a gap"):
-        service.connect(f"finance@write:{safe + 100}")
+        service.connect(f"finance@write:{missed}")
     assert service.status("mail")["alerts"] == []
 
 

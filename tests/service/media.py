@@ -48,7 +48,7 @@ def need(*tools: str) -> None:
             pytest.skip(f"needs {tool}")
 
 
-def wait_for(ready: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def wait_for(ready: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
     """Look every few milliseconds: neither the kernel nor these tools tell when they are ready."""
     deadline = time.monotonic() + seconds
     while not ready():
