@@ -23,6 +23,8 @@ from appliance.operators.verbs import VERBS
 from tests.operators.running_service import RunningService, running_service
 
 Cdpctl = Callable[..., Result]
+HUNG_SECONDS = 50
+"""A process that takes so long to begin, work and end will not."""
 
 
 @pytest.fixture
@@ -293,7 +295,7 @@ def on_terminal(service: RunningService, *words: str) -> tuple[int, str]:
         pass
     finally:
         os.close(ours)
-        code = child.wait(timeout=10)
+        code = child.wait(timeout=HUNG_SECONDS)
     return code, seen.decode()
 
 
@@ -318,7 +320,7 @@ def test_an_interrupted_wait_leaves_the_job_alone(service: RunningService) -> No
     assert child.stderr.readline().startswith(b"resync: copying")
     child.send_signal(signal.SIGINT)
     try:
-        _, said = child.communicate(timeout=10)
+        _, said = child.communicate(timeout=HUNG_SECONDS)
     finally:
         child.kill()
     assert child.returncode == 130
@@ -337,7 +339,7 @@ def test_exit_codes_of_the_process(service: RunningService) -> None:
         (("restore", "finance", "--to", "write:7"), 3),
     ):
         child = process(service, *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        _, said = child.communicate(timeout=10)
+        _, said = child.communicate(timeout=HUNG_SECONDS)
         assert child.returncode == code, words
         assert b"Traceback" not in said
 
@@ -347,5 +349,5 @@ def test_a_reader_that_goes_away(service: RunningService) -> None:
     assert child.stdout is not None
     child.stdout.close()
     child.stdout = None
-    _, said = child.communicate(timeout=10)
+    _, said = child.communicate(timeout=HUNG_SECONDS)
     assert b"Traceback" not in said

@@ -19,6 +19,8 @@ from appliance.operators.requests import Desk
 from appliance.operators.verbs import VERBS
 from tests.operators.fake_appliance import FakeAppliance
 
+HARMLESS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
 values = st.one_of(
     st.none(),
     st.booleans(),
@@ -64,9 +66,7 @@ def converse(loop: Loop, directory: Path, chunks: list[bytes]) -> list[dict[str,
     return [json.loads(line) for line in sent.splitlines()]
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150
-)
+@settings(suppress_health_check=HARMLESS, max_examples=150)
 @given(sent=st.lists(lines, max_size=12), cut=st.integers(1, 4000))
 def test_every_line_is_answered_once(
     loop: Loop, tmp_path: Path, sent: list[bytes], cut: int
@@ -83,9 +83,7 @@ def test_every_line_is_answered_once(
             assert "Traceback" not in json.dumps(message)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
-)
+@settings(suppress_health_check=HARMLESS, max_examples=50)
 @given(start=st.binary(max_size=50), length=st.integers(REQUEST_MAXIMUM, REQUEST_MAXIMUM + 3))
 def test_no_line_grows_without_end(loop: Loop, tmp_path: Path, start: bytes, length: int) -> None:
     stream = start.replace(b"\n", b"").ljust(length, b"[")

@@ -131,9 +131,10 @@ def test_who_does_not_read_loses_the_connection() -> None:
         task.add_done_callback(lambda _: over.set())
         return b"x" * (64 << 20), "text/plain"
 
-    with served(large, seconds=0.5) as endpoint, connect(endpoint) as peer:
+    # Time enough to be asked, and too little for one who does not read.
+    with served(large, seconds=3) as endpoint, connect(endpoint) as peer:
         peer.sendall(SCRAPE)
-        assert over.wait(10)
+        assert over.wait(30)
         assert len(rest(peer)) < 64 << 20
 
 
