@@ -20,6 +20,7 @@ from appliance.drivers import journal
 from appliance.drivers.journal import JournalHandler, encode
 from appliance.event_log import Event, EventLog
 from appliance.operators.journal_catalog import catalog
+from tests.service.media import machine
 from tests.service.service_process import BIN, Service
 
 NOON = 1_795_348_800_000_000_000
@@ -297,17 +298,19 @@ def test_a_real_journal_knows_the_service_s_events(
     if not (JOURNALD.exists() and Path("/etc/machine-id").exists() and shutil.which("unshare")):
         pytest.skip("needs systemd-journald and a machine id")
     service = make_service()
-    # In namespaces of its own: nothing of the machine is touched, and nothing outlives it.
-    done = subprocess.run(
-        [
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *("sh", "-c", REAL, "sh", tmp_path, BIN / "cdpd"),
-        ],
-        check=False,
-        timeout=50,
-        capture_output=True,
-        text=True,
-    )
+    # In namespaces of its own: nothing of the machine is touched, and nothing outlives it.  Until
+    # then they have what is mounted now, and what a test unmounts meanwhile would stay in use.
+    with machine(alone=True) if Path("/dev/loop-control").exists() else contextlib.nullcontext():
+        done = subprocess.run(
+            [
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+                *("sh", "-c", REAL, "sh", tmp_path, BIN / "cdpd"),
+            ],
+            check=False,
+            timeout=50,
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stderr
     assert service.config.exists()
     found = [json.loads(line) for line in (tmp_path / "json").read_text().splitlines()]

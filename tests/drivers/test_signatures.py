@@ -12,6 +12,7 @@ import pytest
 from appliance.drivers.signatures import Signature, first_free_byte, foreign_signatures
 from appliance.errors import DiskFailed
 from tests.drivers.labels import put, put_array, put_gpt, put_lvm_label
+from tests.service.media import machine
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -136,9 +137,10 @@ def loop_device(request: pytest.FixtureRequest, disk: Path) -> Iterator[str]:
     if os.geteuid() != 0 or shutil.which("losetup") is None:
         pytest.skip("loop devices need root and losetup")
     command = ["losetup", "--find", "--show", "--sector-size", str(request.param), str(disk)]
-    node = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    yield node
-    subprocess.run(["losetup", "--detach", node], check=True)
+    with machine(alone=False):
+        node = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        yield node
+        subprocess.run(["losetup", "--detach", node], check=True)
 
 
 @pytest.mark.parametrize("loop_device", [512, 4096], indirect=True)
