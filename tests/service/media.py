@@ -99,7 +99,7 @@ def _udevd() -> Iterator[None]:
         yield
     finally:
         daemon.terminate()
-        daemon.wait(10)
+        daemon.wait(30)
 
 
 class LoopDisk:
