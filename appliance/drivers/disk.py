@@ -322,17 +322,23 @@ class RawDisk:
         except Exception as bug:
             self._loop.report(bug)
 
-    def _watch_deadline(self) -> None:
-        """Fence the disk if its oldest piece is too old, else look again when it would be."""
+    def _watch_deadline(self, overdue: int | None = None) -> None:
+        """Fence the disk if its oldest piece is too old, else look again when it would be.
+
+        One that seems too old has another turn, in which completions come first: it may be this
+        process that was late.  `overdue` is the token of the one that has had it.
+        """
         self._watch = None
         if not self._in_flight:
             return
-        oldest = next(iter(self._in_flight.values()))[0].given
-        left = min(oldest - time.monotonic(), 0) + self._deadline
-        if left <= 0:
-            self._fence(errno.ETIMEDOUT)
-        else:
+        token, (oldest, _) = next(iter(self._in_flight.items()))
+        left = min(oldest.given - time.monotonic(), 0) + self._deadline
+        if left > 0:
             self._watch = self._loop.after(left, self._watch_deadline)
+        elif token != overdue:
+            self._watch = self._loop.after(0, partial(self._watch_deadline, token))
+        else:
+            self._fence(errno.ETIMEDOUT)
 
     def _fence(self, number: int) -> None:
         if self._fence_errno:

@@ -1,5 +1,6 @@
 """The disk driver on regular files and on real block devices, sound, failing and hanging."""
 
+import contextlib
 import errno
 import os
 import random
@@ -465,17 +466,39 @@ def told(disk: RawDisk) -> int:
     return int(shown[shown.index("eventfd-count:") + 1], 16)
 
 
-def test_a_held_up_loop_is_no_hanging_disk(bench: Bench, path: Path) -> None:
+@pytest.mark.parametrize("amid_a_turn", [False, True])
+def test_a_held_up_loop_is_no_hanging_disk(bench: Bench, path: Path, amid_a_turn: bool) -> None:
+    """Also where it is held up after it has looked what is ready, and before its timers."""
     disk = bench.open(path, deadline=0.3)
     requests = [bench.request(WRITE, i * 4096, data=noise(4096)) for i in range(30)]
-    given = time.monotonic()
-    disk.submit(requests)
-    # The loop does not turn, though the disk is through, and says so for each that it was given.
-    wait_for(lambda: told(disk) == disk.outstanding > 0, "the disk")
-    wait_for(lambda: time.monotonic() - given > 0.6, "the deadline to pass")
+
+    def be_held_up() -> None:
+        given = time.monotonic()
+        disk.submit(requests)
+        # The loop does not turn, though the disk is through, and says so for each it was given.
+        wait_for(lambda: told(disk) == disk.outstanding > 0, "the disk")
+        wait_for(lambda: time.monotonic() - given > 0.6, "the deadline to pass")
+
+    if amid_a_turn:
+        with ready(bench.loop, be_held_up):
+            bench.loop.turn(0)
+    else:
+        be_held_up()
     bench.turn_until(lambda: len(bench.completed) == 30)
     assert not any(request.error for request in requests)
     assert not disk.fenced
+
+
+@contextlib.contextmanager
+def ready(loop: Loop, action: Callable[[], None]) -> Iterator[None]:
+    """`action` is what the loop finds to do as it looks what is ready."""
+    wake = os.eventfd(1, os.EFD_NONBLOCK)
+    loop.register(wake, action)
+    try:
+        yield
+    finally:
+        loop.unregister(wake)
+        os.close(wake)
 
 
 def test_a_hanging_disk_is_fenced_at_its_deadline_and_its_memory_kept(
