@@ -93,6 +93,7 @@ class JobDescription(msgspec.Struct, frozen=True):
     kind: str
     phase: str
     bytes_total: int
+    bytes_done: int
     bytes_scanned: int
     bytes_different: int
     bytes_copied: int

@@ -140,6 +140,7 @@ def describe_job(job: Job) -> JobDescription:
         kind=job.kind,
         phase="paused" if job.paused and job.result is None else job.phase,
         bytes_total=job.bytes_total,
+        bytes_done=job.bytes_done,
         bytes_scanned=job.bytes_scanned,
         bytes_different=job.bytes_different,
         bytes_copied=job.bytes_copied,

@@ -17,7 +17,7 @@ from appliance.operators.control.session import (
 from appliance.operators.operator_lock import Operator
 
 Report = Callable[[JobDescription], None]
-JOB = JobDescription(1, "finance", "resync", "copying", 9, 0, 0, 0, None, "", None, None, None)
+JOB = JobDescription(1, "finance", "resync", "copying", 9, 0, 0, 0, 0, None, "", None, None, None)
 
 
 def performing(action: Callable[[Report], Coroutine[Any, None, Answer]]) -> Perform:

@@ -108,7 +108,8 @@ def _volumes(volumes: Sequence[VolumeAnswer]) -> Iterator[Metric]:
 
 def _jobs(jobs: Iterable[JobDescription]) -> Iterator[Metric]:
     """Of those that run: how far they are."""
-    size = _family("job_size_bytes", "What the running job has to look at.", "kind")
+    size = _family("job_size_bytes", "What the running job has to do.", "kind")
+    done = _family("job_done_bytes", "What of that it has done.", "kind")
     scanned = _family("job_scanned_bytes", "What it has looked at.", "kind")
     different = _family("job_different_bytes", "What it found different.", "kind")
     copied = _family("job_copied_bytes", "What it has copied.", "kind")
@@ -117,13 +118,14 @@ def _jobs(jobs: Iterable[JobDescription]) -> Iterator[Metric]:
     for job in jobs:
         labels = [job.volume, job.kind]
         size.add_metric(labels, job.bytes_total)
+        done.add_metric(labels, job.bytes_done)
         scanned.add_metric(labels, job.bytes_scanned)
         different.add_metric(labels, job.bytes_different)
         copied.add_metric(labels, job.bytes_copied)
         paused.add_metric(labels, float(job.phase == "paused"))
         if job.eta_seconds is not None:
             eta.add_metric(labels, job.eta_seconds)
-    yield from (size, scanned, different, copied, eta, paused)
+    yield from (size, done, scanned, different, copied, eta, paused)
 
 
 def _last_jobs(jobs: Iterable[JobDescription]) -> Iterator[Metric]:

@@ -6,8 +6,8 @@ from appliance.operators.text import words
 
 
 def bytes_done(job: dict[str, Any]) -> int:
-    done: int = max(job["bytes_scanned"], job["bytes_copied"])
-    return min(done, int(job["bytes_total"]))
+    """Of `bytes_total`, as the job counts it."""
+    return min(int(job["bytes_done"]), int(job["bytes_total"]))
 
 
 def percent(job: dict[str, Any]) -> int:

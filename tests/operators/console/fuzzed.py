@@ -92,7 +92,7 @@ class Life:
                 console.now += dice.choice([0.01, 1, 5, 70, 700, 3600])
                 console.machine.tick(console.now)
             case 17 if console.waiting:
-                state = job(2, "verify", None) | {"bytes_copied": dice.randrange(1 << 22)}
+                state = job(2, "verify", None) | {"bytes_done": dice.randrange(1 << 22)}
                 console.machine.progressed(console.waiting[0].number, state, console.now)
             case 18 if dice.random() < 0.1:
                 console.machine.hang_up()

@@ -48,6 +48,7 @@ def job(number: int, kind: str, result: str | None = "done") -> Json:
         "kind": kind,
         "phase": "copying" if result is None else "done",
         "bytes_total": 4 * MIB,
+        "bytes_done": 4 * MIB if result else MIB,
         "bytes_scanned": 0,
         "bytes_different": 0,
         "bytes_copied": 4 * MIB if result else MIB,

@@ -98,7 +98,7 @@ def test_the_live_line_does_not_scroll(inside: PlayedConsole) -> None:
     number = inside.waiting[0].number
     shown = ""
     for copied in (1, 2, 2, 3):
-        state = job(2, "verify", None) | {"bytes_copied": copied << 20, "eta_seconds": None}
+        state = job(2, "verify", None) | {"bytes_done": copied << 20, "eta_seconds": None}
         inside.machine.progressed(number, state, inside.now)
         shown += inside.read()
     assert shown.count("\r") == 3

@@ -60,6 +60,7 @@ JOB: Final[Json] = {
     "kind": "restore",
     "phase": "copying",
     "bytes_total": 100,
+    "bytes_done": 42,
     "bytes_scanned": 0,
     "bytes_different": 0,
     "bytes_copied": 42,
