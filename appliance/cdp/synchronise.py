@@ -12,7 +12,7 @@ written.  No point before its end is restorable.
 The scans of everything are `full_scan`'s.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 
 from appliance.cdp import disk_io
@@ -22,19 +22,19 @@ from appliance.cdp.dirty_region_log import DirtyRegionLog
 from appliance.cdp.extents import Extents, extents
 from appliance.cdp.full_scan import FullScan
 from appliance.cdp.history import History
-from appliance.cdp.interfaces import SECTOR, WRITE, Disk
+from appliance.cdp.interfaces import BLOCK, SECTOR, WRITE, Disk
 from appliance.cdp.jobs import Job
 from appliance.cdp.memory import BufferPool
-from appliance.cdp.pace import FullSpeed, Pacing
+from appliance.cdp.pace import GENTLE, FullSpeed, Pacing
 from appliance.cdp.sync_progress import SyncProgress
 from appliance.cdp.tasks import Ahead
 from appliance.cdp.write_path import WritePath
 from appliance.errors import DiskFailed
 
 STEP = 2 << 20
-"""Bytes of the baseline that are copied at once."""
+"""Bytes of the baseline that one request reads or writes, at most."""
 AHEAD = 4
-"""Steps of it that are under way at once."""
+"""Such requests that are under way at once, as far as the pace allows."""
 CLEAR_AT = 256
 """Regions whose bits are cleared with one flush."""
 
@@ -154,34 +154,41 @@ class Synchroniser:
         job.phase = "copying"
 
         async def copy(regions: list[int]) -> list[int]:
-            steps = list(self._steps(regions))
-            for at in range(0, len(steps), AHEAD):
-                some = steps[at : at + AHEAD]
-                await pace(sum(length for _, length in some))
-                # Not beside a fold, which may bring a newer version from the journal.
-                await self._history.base_turn.take()
-                try:
-                    async with Ahead[None](AHEAD) as ahead:
-                        for offset, length in some:
-                            await ahead.start(self._copy(offset, length, job))
-                finally:
-                    self._history.base_turn.give()
+            for offset, length in self._runs(regions, pace):
+                at, end = offset, offset + length
+                while at < end:
+                    size = pace.fitting(min(AHEAD * STEP, end - at))
+                    await pace(size)
+                    await self._copy_at_once(at, size, job)
+                    at += size
             return []
 
         await self._in_batches(job, self._take(), copy)
 
-    def _steps(self, regions: list[int]) -> Iterator[tuple[int, int]]:
-        """Offset and size of each step, neighbouring regions together."""
-        begin = behind = 0
+    def _runs(self, regions: Iterable[int], pace: Pacing) -> Iterator[tuple[int, int]]:
+        """Offset and size of neighbouring regions together, as many as the pace allows at once."""
+        begin = behind = most = 0
         for number in regions:
             offset, length = self._region(number)
-            if offset != behind or behind - begin >= STEP:
+            if offset != behind or behind - begin >= most:
                 if behind > begin:
                     yield begin, behind - begin
-                begin = offset
+                begin, most = offset, pace.fitting(AHEAD * STEP)
             behind = offset + length
         if behind > begin:
             yield begin, behind - begin
+
+    async def _copy_at_once(self, offset: int, size: int, job: Job) -> None:
+        """In parts, so that one disk is read while the other is written."""
+        part = min(STEP, max(GENTLE, -(-size // (AHEAD * BLOCK)) * BLOCK))
+        # Not beside a fold, which may bring a newer version from the journal.
+        await self._history.base_turn.take()
+        try:
+            async with Ahead[None](AHEAD) as ahead:
+                for at in range(offset, offset + size, part):
+                    await ahead.start(self._copy(at, min(part, offset + size - at), job))
+        finally:
+            self._history.base_turn.give()
 
     async def _copy(self, offset: int, length: int, job: Job) -> None:
         buffer = await disk_io.read(self._primary, self._pool, offset, length)
