@@ -12,6 +12,7 @@ written.  No point before its end is restorable.
 The scans of everything are `full_scan`'s.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 
@@ -36,7 +37,11 @@ STEP = 2 << 20
 AHEAD = 4
 """Such requests that are under way at once, as far as the pace allows."""
 CLEAR_AT = 256
-"""Regions whose bits are cleared with one flush."""
+"""Regions whose bits are cleared with one flush, at most."""
+CLEAR_NS = 1_000_000_000
+"""A crash repeats about so much of the work, however slow that is."""
+CLEAR_SHARE = 8
+"""But so many times as long as a flush takes goes by before the next one, at least."""
 
 
 class Synchroniser:
@@ -100,9 +105,9 @@ class Synchroniser:
             job.bytes_total += size
             job.advance(different=size, copied=size)
 
-        async def repair(regions: list[int]) -> list[int]:
+        async def repair(regions: Iterable[int]) -> list[int]:
             job.phase = "scanning"
-            ranges = [self._region(number) for number in regions]
+            ranges = (self._region(number) for number in regions)
             compare = await comparison.scan(ranges, pace, lambda size: job.advance(scanned=size))
             job.phase = "copying"
             await comparison.revise(compare, pace, True, differed)
@@ -153,7 +158,7 @@ class Synchroniser:
         """Copy every region that is out of sync into the base image."""
         job.phase = "copying"
 
-        async def copy(regions: list[int]) -> list[int]:
+        async def copy(regions: Iterable[int]) -> list[int]:
             for offset, length in self._runs(regions, pace):
                 at, end = offset, offset + length
                 while at < end:
@@ -210,13 +215,28 @@ class Synchroniser:
         return regions
 
     async def _in_batches(
-        self, job: Job, regions: list[int], work: Callable[[list[int]], Awaitable[list[int]]]
+        self, job: Job, regions: list[int], work: Callable[[Iterable[int]], Awaitable[list[int]]]
     ) -> None:
-        """Work on these regions; `work` returns those that must stay out of sync."""
+        """Work on these regions; `work` returns those that must stay out of sync.
+
+        It takes each region as it gets to it, and all those that it has taken are a batch.
+        """
         job.bytes_total = sum(self._region(number)[1] for number in regions)
-        for at in range(0, len(regions), CLEAR_AT):
-            batch = regions[at : at + CLEAR_AT]
-            kept = await work(batch)
+        left = deque(regions)
+        taken: list[int] = []
+        clock, length_ns = job.clock, CLEAR_NS
+
+        def batch(begun_ns: int) -> Iterator[int]:
+            while left and len(taken) < CLEAR_AT:
+                if taken and clock.monotonic_ns() - begun_ns > length_ns:
+                    return
+                taken.append(left.popleft())
+                yield taken[-1]
+
+        while left:
+            taken.clear()
+            kept = await work(batch(clock.monotonic_ns()))
+            ended_ns = clock.monotonic_ns()
             journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,
             # and could still be lost to a power cut.
@@ -224,8 +244,9 @@ class Synchroniser:
             # A secondary without these records must not be taken for this one.
             await self._path.promise(journaled)
             # What was marked again meanwhile may have changed behind the copy.
-            done = set(batch) - self._log.marked - set(kept)
+            done = set(taken) - self._log.marked - set(kept)
             await self._log.clear_out_of_sync(done)
+            length_ns = max(CLEAR_NS, CLEAR_SHARE * (clock.monotonic_ns() - ended_ns))
 
     async def _flush_or_fail(self) -> None:
         """DiskFailed if either disk does not flush.

@@ -1,4 +1,4 @@
-"""The first copy of a primary: how it goes on under a throttle, and after a crash."""
+"""Baseline and resync: how they go on under a throttle, and after a crash."""
 
 from itertools import pairwise
 
@@ -49,3 +49,33 @@ def test_its_steps_are_short_while_hosts_are_at_work(
     pair.world.run_until(lambda: job.bytes_copied > before)
     assert job.bytes_copied - before <= MIB
     assert job.bytes_copied < job.bytes_total
+
+
+@pytest.mark.parametrize("end", ["kill", "power_cut"])
+def test_a_slow_one_gets_on_over_restart_after_restart(pair: SimulatedPair, end: str) -> None:
+    """However far it is to the end of a batch; each life repeats a second or so of the last."""
+    job = begun(pair, 1)
+    left = []
+    for _ in range(3):
+        pair.idle(3.2)
+        assert job.result is None
+        getattr(pair, end)()
+        job = begun(pair, 1)
+        left.append(job.bytes_total)
+    assert all(before - after >= 1.5 * MIB for before, after in pairwise([12 * MIB, *left]))
+    pair.volume.require_history().policies = Policies()
+    pair.world.run_until(job.finished)
+    assert job.result == "done"
+    assert pair.read(pair.volume) == pair.point(f"write:{pair.volume.write_number}")
+
+
+def test_a_slow_resync_gets_on_over_restart_after_restart(pair: SimulatedPair) -> None:
+    pair.start(readable=False)
+    pair.run(pair.volume.log.set_out_of_sync(range(pair.superblock.regions)))
+    pair.run(pair.lifecycle.set_policies(Policies(throttle=Throttle(1, 1))))
+    job = pair.lifecycle.jobs.synchronise("resync")
+    pair.idle(3.2)
+    assert job.result is None
+    pair.power_cut()
+    pair.start(until_protected=False, readable=False)
+    assert 6 * MIB <= pair.volume.dirty_bytes <= 10.5 * MIB
