@@ -94,17 +94,17 @@ class Comparison:
     # Scanning
 
     async def scan(
-        self, ranges: Iterable[tuple[int, int]], pace: Pacing, scanned: Callable[[int], None]
+        self, ranges: Iterable[tuple[int, int]], pace: Pacing, scanned: Callable[[int, int], None]
     ) -> Extents:
         """The compare delta map of some ranges: `scan_on` to their end.
 
-        `scanned` is told the bytes of each step that is over.
+        `scanned` is told the bytes of each step that is over, and how many are to look at again.
         """
         found: list[Extents] = []
 
         async def looked(size: int, different: Extents) -> None:
             found.append(different)
-            scanned(size)
+            scanned(size, bytes_of_blocks(different))
 
         await self.scan_on(ranges, pace, looked)
         return union_all(found)
@@ -133,12 +133,12 @@ class Comparison:
     # Revising and copying
 
     async def revise(
-        self, compare: Extents, pace: Pacing, copy: bool, revised: Callable[[Extents], None]
+        self, compare: Extents, pace: Pacing, copy: bool, revised: Callable[[int, Extents], None]
     ) -> Extents:
         """The revised compare delta map: blocks that differ, for sure, under their range locks.
 
         With `copy` they are copied to the secondary right there.  `revised` is
-        told of them as they are found.
+        told how many bytes were looked at, and the blocks of them that differed.
         """
         different = EMPTY
         left = subtract(compare, await self.since.all())
@@ -151,7 +151,7 @@ class Comparison:
                     await self._journal(blocks)
             if blocks:
                 different = union(different, blocks)
-                revised(blocks)
+            revised(part.total * SECTOR, blocks)
         return different
 
     async def copy(self, revised: Extents, pace: Pacing, copied: Callable[[int], None]) -> None:
@@ -187,6 +187,11 @@ class Comparison:
             buffer.release()  # the path has its own copy
         if any(request.error for request in await gather(written)):
             raise VolumeNotReady(volume="", state="tracking", reason="the secondary went away")
+
+
+def bytes_of_blocks(different: Extents) -> int:
+    """How many bytes are looked at again, or copied, for some sectors: those of whole blocks."""
+    return widen(different, SECTORS).total * SECTOR if different else 0
 
 
 class _Locked:

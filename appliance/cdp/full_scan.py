@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from appliance.cdp import disk_io, walk_back
 from appliance.cdp.changes import Changes
-from appliance.cdp.comparison import Comparison
+from appliance.cdp.comparison import Comparison, bytes_of_blocks
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import EMPTY, Extents, intersect, one, subtract, union, union_all
 from appliance.cdp.history import History
@@ -64,11 +64,12 @@ class FullScan:
         self._excused = excused
         self._job = job
         self._pace = pace
+        self._copies = scan.kind is ScanKind.FULL  # as a factor, too
         self._size = history.superblock.volume_size
         self._saved_ns = 0
         self.compare = scan.compare
         """The compare delta map: read different, and not looked at again yet."""
-        self._confirmed = EMPTY
+        self._confirmed: list[Extents] = []
         """Found different under their locks, and not noted as suspect yet."""
         self.revised = EMPTY
         """The revised compare delta map: different for sure, as of the write compared with."""
@@ -84,12 +85,15 @@ class FullScan:
         DiskUnreadable as soon as either disk gives too little.
         """
         scan, job = self._scan, self._job
-        job.bytes_scanned, job.bytes_total = scan.cursor, self._size
+        job.bytes_scanned = scan.cursor
+        job.time_anew()
+        self._foresee()
         if scan.kind is ScanKind.FULL:
             self._history.journal.cut(MapKind.HOST)  # a verify leaves no trace, not even this
         await self._history.checkpoint()  # from here on it survives a crash
         self._saved_ns = job.clock.monotonic_ns()
         comparison = await self._begin()
+        job.time_anew()
         try:
             if scan.phase is Phase.COPYING:
                 await self._look_what_is_left(comparison)
@@ -99,12 +103,21 @@ class FullScan:
             if scan.kind is ScanKind.FULL and self.revised:
                 await self._copy(comparison)
             self.unreadable = union(self.unreadable, comparison.unreadable)
+            job.bytes_total = job.bytes_done  # hosts have written the rest
         finally:
             comparison.end()
 
     def _enter(self, phase: Phase) -> None:
         self._scan.phase = phase
         self._job.phase = phase.name.lower()
+        self._foresee()
+
+    def _foresee(self) -> None:
+        """All the work that is done, or known of: what was read different is looked at again, and
+        copied by a full scan."""
+        job, again = self._job, bytes_of_blocks(self.compare)
+        copies = self._copies * (again + bytes_of_blocks(self.revised))
+        job.bytes_total = job.bytes_done + self._size - job.bytes_scanned + again + copies
 
     def _note_compare(self) -> None:
         """For the next checkpoint, whoever makes it.
@@ -170,7 +183,8 @@ class FullScan:
     async def _note_suspects(self, comparison: Comparison) -> None:
         """For the next checkpoint: what was wrong until now, whoever may write it from now on, and
         however the scan ends."""
-        confirmed, self._confirmed = subtract(self._confirmed, self._excused()), EMPTY
+        confirmed = subtract(union_all(self._confirmed), self._excused())
+        self._confirmed.clear()
         if confirmed:
             chain = self._history.chain
             chain.suspects = await walk_back.add(self._history, confirmed, comparison.write)
@@ -207,6 +221,7 @@ class FullScan:
             nonlocal looked_at
             fresh.append(different)
             looked_at += size
+            job.bytes_total += bytes_of_blocks(different) * (1 + self._copies)
             job.advance(scanned=size)
             if job.clock.monotonic_ns() - self._saved_ns > SAVE_NS:
                 gather()
@@ -217,13 +232,15 @@ class FullScan:
         finally:
             gather()
 
-    def _differed(self, blocks: Extents) -> None:
-        size = blocks.total * SECTOR
-        self._confirmed = union(self._confirmed, blocks)
-        self._scan.different += size
-        if self._scan.kind is ScanKind.FULL:
-            self._job.bytes_total += size  # it will be copied, too
-        self._job.advance(different=size)
+    def _differed(self, size: int, blocks: Extents) -> None:
+        self._confirmed.append(blocks)
+        self._scan.different += blocks.total * SECTOR
+        self._looked_again(size, blocks)
+        self._job.bytes_different += blocks.total * SECTOR
+
+    def _looked_again(self, size: int, blocks: Extents) -> None:
+        self._job.bytes_total -= self._copies * (size - blocks.total * SECTOR)  # they need no copy
+        self._job.advance(revised=size)
 
     # Copying it
 
@@ -232,14 +249,15 @@ class FullScan:
         self._enter(Phase.COPYING)
         whole = one(0, self._size // SECTOR)
         self.revised = await comparison.revise(
-            intersect(self.compare, whole), self._pace, False, lambda blocks: None
+            intersect(self.compare, whole), self._pace, False, self._looked_again
         )
         if self.compare:
             self.first_copy = self._first_copied()
         self.compare = EMPTY
         self._scan.copied = max(0, self._scan.different - self.revised.total * SECTOR)
-        self._job.bytes_total += self._scan.different
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
+        self._job.time_anew()
+        self._foresee()
 
     def _first_copied(self) -> int:
         """The first write of the fix-up delta maps of earlier lives; behind what was marked."""

@@ -1,8 +1,9 @@
 """Long work on a volume, as people watch it: baseline, resync, restore, fold.
 
 A job belongs to one volume, which runs one at a time.  Its counters only
-grow, but `bytes_total` may grow too: work that hosts add is shown and the
-estimate follows it.
+grow.  `bytes_total` is all that is done or foreseen: it grows as more work is
+found, and shrinks where some turns out not to be needed; in the end it is what
+was done.
 """
 
 from collections import deque
@@ -38,6 +39,8 @@ class Job:
     bytes_scanned: int = 0
     bytes_different: int = 0
     bytes_copied: int = 0
+    bytes_revised: int = 0
+    """Looked at once more, for they had been read different."""
     started_ns: int = 0
     """Wall-clock time, for people."""
     ended_ns: int | None = None
@@ -55,28 +58,37 @@ class Job:
 
     def __post_init__(self) -> None:
         self.started_ns = self.clock.wall_ns()
+        self.time_anew()
 
     @property
     def bytes_done(self) -> int:
-        """How much of `bytes_total` is behind us: each byte is scanned once, and copied if it
-        differs."""
-        return self.bytes_scanned + self.bytes_copied
+        """How much of `bytes_total` is behind us: each byte is scanned once, and if it differs
+        looked at again, and copied."""
+        return self.bytes_scanned + self.bytes_revised + self.bytes_copied
 
-    def advance(self, *, scanned: int = 0, different: int = 0, copied: int = 0) -> None:
+    def advance(
+        self, *, scanned: int = 0, revised: int = 0, different: int = 0, copied: int = 0
+    ) -> None:
         """Count bytes as done."""
         self.bytes_scanned += scanned
+        self.bytes_revised += revised
         self.bytes_different += different
         self.bytes_copied += copied
         now = self.clock.monotonic_ns()
-        if not self._samples or now - self._samples[-1][0] > RATE_WINDOW_NS // 64:
+        if now - self._samples[-1][0] > RATE_WINDOW_NS // 64:
             self._samples.append((now, self.bytes_done))
 
+    def time_anew(self) -> None:
+        """The rate is taken from here: what was counted before tells nothing of it."""
+        self._samples.clear()
+        self._samples.append((self.clock.monotonic_ns(), self.bytes_done))
+
     def eta_seconds(self) -> float | None:
-        """Seconds to the end at the recent rate; None while that is unknown."""
+        """Seconds to the end at the recent rate; None while that is unknown, and while held."""
         now = self.clock.monotonic_ns()
         while len(self._samples) > 1 and now - self._samples[0][0] > RATE_WINDOW_NS:
             self._samples.popleft()
-        if self.result is not None or not self._samples:
+        if self.result is not None or self.paused:
             return None
         then, done_then = self._samples[0]
         if not then < now <= then + RATE_WINDOW_NS or self.bytes_done <= done_then:
@@ -105,6 +117,7 @@ class Job:
         gate, self._gate = self._gate, None
         if gate is not None:
             self.on_pause(False)
+            self.time_anew()
             gate.succeed(None)
 
     async def step(self) -> None:

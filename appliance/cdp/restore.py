@@ -109,6 +109,7 @@ async def run(
         await _tell_primary(path, log, True)  # again too: to give it up may have failed half-way
         job.phase = "copying"
         job.bytes_total = planned.bytes
+        job.time_anew()
         reader = await history.reader_of(point)
         await _write_all(reader, path, planned.extents, job, again)
         job.phase = "flushing"

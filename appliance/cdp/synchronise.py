@@ -84,8 +84,8 @@ class Synchroniser:
         comparison = await self._begin()
         try:
             ranges = [self._region(number) for number in regions]
-            compare = await comparison.scan(ranges, FullSpeed(), lambda size: None)
-            await comparison.revise(compare, FullSpeed(), True, lambda blocks: None)
+            compare = await comparison.scan(ranges, FullSpeed(), lambda size, found: None)
+            await comparison.revise(compare, FullSpeed(), True, lambda size, differing: None)
             return self._regions_of(comparison.unreadable)
         finally:
             comparison.end()
@@ -100,17 +100,21 @@ class Synchroniser:
         self._history.journal.cut(MapKind.FIX_UP)
         comparison = await self._begin()
 
-        def differed(blocks: Extents) -> None:
-            size = blocks.total * SECTOR
-            job.bytes_total += size
-            job.advance(different=size, copied=size)
+        def scanned(size: int, found: int) -> None:
+            job.bytes_total += found  # looked at again and copied at once
+            job.advance(scanned=size)
+
+        def revised(size: int, blocks: Extents) -> None:
+            differing = blocks.total * SECTOR
+            job.bytes_total -= size - differing
+            job.advance(different=differing, copied=differing)
 
         async def repair(regions: Iterable[int]) -> list[int]:
             job.phase = "scanning"
             ranges = (self._region(number) for number in regions)
-            compare = await comparison.scan(ranges, pace, lambda size: job.advance(scanned=size))
+            compare = await comparison.scan(ranges, pace, scanned)
             job.phase = "copying"
-            await comparison.revise(compare, pace, True, differed)
+            await comparison.revise(compare, pace, True, revised)
             return self._regions_of(comparison.unreadable)
 
         try:
@@ -221,7 +225,8 @@ class Synchroniser:
 
         It takes each region as it gets to it, and all those that it has taken are a batch.
         """
-        job.bytes_total = sum(self._region(number)[1] for number in regions)
+        job.bytes_total = bytes_left = sum(self._region(number)[1] for number in regions)
+        job.time_anew()
         left = deque(regions)
         taken: list[int] = []
         clock, length_ns = job.clock, CLEAR_NS
@@ -236,6 +241,8 @@ class Synchroniser:
         while left:
             taken.clear()
             kept = await work(batch(clock.monotonic_ns()))
+            bytes_left -= sum(self._region(number)[1] for number in taken)
+            job.bytes_total = job.bytes_done + bytes_left  # hosts have written the rest
             ended_ns = clock.monotonic_ns()
             journaled = min(self._path.completed_write, self._history.journal.newest_write)
             # The primary too: what was copied from it while it was only tracked has no intent,

@@ -36,6 +36,35 @@ def test_nothing_is_promised_before_anything_is_done() -> None:
     assert running.job.eta_seconds() is None
 
 
+def test_the_first_rate_is_that_since_it_began() -> None:
+    running = Running(100)
+    running.clock.advance(4 * SECOND)
+    running.job.advance(scanned=20 * MIB)
+    assert running.eta() == pytest.approx(16)
+
+
+def test_what_was_done_before_tells_nothing_of_the_rate() -> None:
+    running = Running(1000)
+    running.clock.advance(SECOND)
+    running.job.advance(scanned=800 * MIB)
+    running.job.time_anew()
+    assert running.job.eta_seconds() is None
+    running.work(1, 10)
+    assert running.eta() == pytest.approx(19)
+
+
+def test_held_by_a_person_it_promises_nothing_and_the_pause_does_not_count() -> None:
+    running = Running(1000)
+    running.work(5, 100)
+    running.job.pause()
+    assert running.job.eta_seconds() is None
+    running.clock.advance(3 * SECOND)
+    assert running.job.eta_seconds() is None
+    running.job.go_on()
+    running.work(1, 100)
+    assert running.eta() == pytest.approx(4)
+
+
 @pytest.mark.parametrize("rate", [1, 10, 100])
 def test_a_steady_rate_is_told_right(rate: int) -> None:
     running = Running(100 * rate)

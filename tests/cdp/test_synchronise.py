@@ -38,6 +38,19 @@ def test_under_a_ceiling_it_goes_on_evenly(pair: SimulatedPair) -> None:
     assert max(steps) <= MIB // 2
 
 
+def test_under_a_ceiling_its_time_left_is_right(pair: SimulatedPair) -> None:
+    job = begun(pair, 1)
+    job.time_anew()
+    promised = []
+    while job.result is None:
+        pair.idle(0.25)
+        if (eta := job.eta_seconds()) is not None:
+            promised.append(pair.world.clock.monotonic_ns() / 1e9 + eta)
+    took = pair.world.clock.monotonic_ns() / 1e9
+    assert len(promised) > 20
+    assert max(abs(end - took) for end in promised[4:]) < 1
+
+
 def test_its_steps_are_short_while_hosts_are_at_work(
     pair: SimulatedPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

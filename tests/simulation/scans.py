@@ -284,12 +284,12 @@ class ScanExplorer:
         if self._asked is not None:
             self._asked.written.update(range(first, first + length))
 
-    def _confirming(self) -> Callable[[FullScan, Extents], None]:
+    def _confirming(self) -> Callable[[FullScan, int, Extents], None]:
         """A scan that tells what it has found wrong under a lock."""
         differed = FullScan._differed
 
-        def confirmed(scan: FullScan, found: Extents) -> None:
-            differed(scan, found)
+        def confirmed(scan: FullScan, size: int, found: Extents) -> None:
+            differed(scan, size, found)
             asked = self._asked
             if asked is not None:
                 still = sectors_of(found) - asked.written
