@@ -44,8 +44,11 @@ MEMORY_NS = 100_000_000
 class Pacing(Protocol):
     """What work that goes on in steps asks of its pace."""
 
-    def fitting(self, size: int) -> int:
-        """How much of so many bytes to take as the next step; whole blocks, and at least one."""
+    def fitting(self, size: int, requests: int = 1, /) -> int:
+        """How much of so many bytes to take as the next step; whole blocks, and at least one.
+
+        A step of several requests may be so much longer while hosts are at work.
+        """
         ...
 
     async def __call__(self, size: int) -> None:
@@ -57,7 +60,7 @@ class Pacing(Protocol):
 class FullSpeed:
     """The pace of what hosts wait for."""
 
-    def fitting(self, size: int) -> int:
+    def fitting(self, size: int, _requests: int = 1, /) -> int:
         return size
 
     async def __call__(self, size: int) -> None:
@@ -89,13 +92,13 @@ class Pace:
         self._floor = _Schedule(self._worked_since)
         self._ceiling = _Schedule(self._worked_since)
 
-    def fitting(self, size: int) -> int:
+    def fitting(self, size: int, requests: int = 1, /) -> int:
         ceiling = self._throttle().ceiling
         if ceiling:
             size = min(size, ceiling * MIB // STEPS_A_SECOND)
         # Before the first look at the hosts, and long after one has last seen them waiting.
         if not self._begun or self._load * LOOKS > 0.5:
-            size = min(size, HURRIED if self._is_late() else GENTLE)
+            size = min(size, requests * (HURRIED if self._is_late() else GENTLE))
         return size
 
     def _is_late(self) -> bool:

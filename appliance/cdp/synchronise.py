@@ -166,7 +166,7 @@ class Synchroniser:
             for offset, length in self._runs(regions, pace):
                 at, end = offset, offset + length
                 while at < end:
-                    size = pace.fitting(min(AHEAD * STEP, end - at))
+                    size = pace.fitting(min(AHEAD * STEP, end - at), AHEAD)
                     await pace(size)
                     await self._copy_at_once(at, size, job)
                     at += size
@@ -182,7 +182,7 @@ class Synchroniser:
             if offset != behind or behind - begin >= most:
                 if behind > begin:
                     yield begin, behind - begin
-                begin, most = offset, pace.fitting(AHEAD * STEP)
+                begin, most = offset, pace.fitting(AHEAD * STEP, AHEAD)
             behind = offset + length
         if behind > begin:
             yield begin, behind - begin

@@ -169,16 +169,18 @@ def test_its_steps_are_longer_where_short_ones_do_not_keep_the_floor() -> None:
     work.busy = lambda: True
     work.rate(10)
     assert work.pace.fitting(4 * MIB) == HURRIED
+    assert work.pace.fitting(8 * MIB, 4) == 4 * HURRIED
     work.throttle = Throttle(16, 0)
     work.rate(10)
     assert work.pace.fitting(4 * MIB) == GENTLE
+    assert work.pace.fitting(4 * MIB, 4) == 4 * GENTLE
 
 
 @pytest.mark.parametrize(("ceiling", "step"), [(1, MIB // 8), (4, MIB // 2), (50, 4 * MIB)])
 def test_a_ceiling_has_steps_of_a_fraction_of_a_second(ceiling: int, step: int) -> None:
     work = Work(repeat(2), Throttle(1, ceiling))
     work.rate(1)
-    assert work.pace.fitting(4 * MIB) == step
+    assert work.pace.fitting(4 * MIB) == work.pace.fitting(4 * MIB, 4) == step
 
 
 def test_it_can_be_cancelled_while_it_rests() -> None:
