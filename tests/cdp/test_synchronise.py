@@ -6,6 +6,8 @@ import pytest
 
 from appliance.cdp.jobs import Job
 from appliance.cdp.policies import MIB, Policies, Throttle
+from appliance.cdp.synchronise import Synchroniser
+from appliance.cdp.tasks import Completion
 from tests.cdp import simulated_pair
 from tests.cdp.simulated_pair import SimulatedPair
 
@@ -80,6 +82,26 @@ def test_a_slow_one_gets_on_over_restart_after_restart(pair: SimulatedPair, end:
     pair.world.run_until(job.finished)
     assert job.result == "done"
     assert pair.read(pair.volume) == pair.point(f"write:{pair.volume.write_number}")
+
+
+def test_disks_that_flush_slowly_are_flushed_less_often(
+    pair: SimulatedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve seconds of work, and half a second a flush."""
+    flush = Synchroniser._flush_or_fail
+    flushes = 0
+
+    async def slow(synchroniser: Synchroniser) -> None:
+        nonlocal flushes
+        flushes += 1
+        rested: Completion[None] = Completion()
+        pair.world.after(0.5, lambda: rested.succeed(None))
+        await rested
+        await flush(synchroniser)
+
+    monkeypatch.setattr(Synchroniser, "_flush_or_fail", slow)
+    pair.world.run_until(begun(pair, 1).finished)
+    assert 3 <= flushes <= 5
 
 
 def test_a_slow_resync_gets_on_over_restart_after_restart(pair: SimulatedPair) -> None:
