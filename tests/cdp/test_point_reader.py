@@ -120,7 +120,8 @@ def test_damaged_history_is_told_and_never_shown() -> None:
         pair.run(reader.read_extents(in_blocks(0, 1, 2)))
 
 
-def test_what_was_folded_while_it_was_read_is_read_from_the_base() -> None:
+@pytest.mark.parametrize("checked", [True, False], ids=["checked", "to be compared"])
+def test_what_was_folded_while_it_was_read_is_read_from_the_base(checked: bool) -> None:
     pair = SimulatedPair(1)
     pair.start()
     pair.write(BLOCK, b"a" * BLOCK)
@@ -136,7 +137,7 @@ def test_what_was_folded_while_it_was_read_is_read_from_the_base() -> None:
         newest(pair).pit_map,
         lambda: next(answers),
     )
-    buffer = pair.run(reader.read_extents(in_blocks(1)))
+    buffer = pair.run(reader.read_extents(in_blocks(1), checked))
     assert bytes(buffer.view[:BLOCK]) == b"f" * BLOCK
 
 

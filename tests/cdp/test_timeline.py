@@ -56,6 +56,20 @@ def test_the_window_grows_with_writes(pair: SimulatedPair) -> None:
     assert window.newest_ns <= wall
 
 
+def test_what_is_still_on_its_way_is_no_point_yet(pair: SimulatedPair) -> None:
+    last, _ = write(pair)
+    pair.primary.medium.stall()
+    answered = pair.begin_write(0, pair.random.randbytes(4096))
+    pair.world.run_for(0.2)
+    assert pair.volume.write_number == last + 1
+    assert pair.volume.maps()[-1].last_write == last + 1, "the journal has it"
+    with pytest.raises(PointOutsideWindow):
+        resolve(pair, f"write:{last + 1}")
+    pair.primary.medium.release()
+    pair.world.run_until(answered)
+    assert resolve(pair, f"write:{last + 1}").write == last + 1
+
+
 def test_nothing_can_be_restored_before_the_baseline_s_end() -> None:
     pair = SimulatedPair(1)
     pair.start(until_protected=False)

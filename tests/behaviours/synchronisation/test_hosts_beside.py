@@ -63,6 +63,19 @@ def test_what_hosts_write_beside_a_full_scan_joins_no_map_from_before_it(
     assert beside in [delta_map.first_write for delta_map in pair.volume.maps()]
 
 
+def test_what_a_resync_copies_joins_no_map_of_a_host(pair: SimulatedPair) -> None:
+    last = pair.write(9 * BLOCK, pair.random.randbytes(BLOCK))
+    spoil(pair, [2])
+    pair.run(pair.volume.log.set_out_of_sync([0]))
+    assert figures(synchronised(pair, "resync")) == (BLOCK, BLOCK)
+    after = pair.write(9 * BLOCK, pair.random.randbytes(BLOCK))
+    assert [(m.kind, m.first_write, m.last_write) for m in pair.volume.maps()[-3:]] == [
+        ("host", last, last),
+        ("fix_up", last + 1, after - 1),
+        ("host", after, after),
+    ]
+
+
 @pytest.mark.parametrize("gathered", [1 << 18, 0], ids=["one turn", "many turns"])
 @pytest.mark.parametrize("kind", ["full", "verify"])
 def test_what_a_host_writes_once_it_was_found_is_right_again(
@@ -81,6 +94,16 @@ def test_what_a_host_writes_once_it_was_found_is_right_again(
     assert not intersect(suspects.open, one(2 * 8, 3 * 8))
     left = 0 if kind == "full" else 2 * BLOCK
     assert figures(synchronised(pair, "verify")) == (left, 0)
+
+
+def test_what_a_host_writes_before_the_second_look_at_it_is_not_told(pair: SimulatedPair) -> None:
+    spoil(pair, [2, 5, 8, 12, 20])
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_different == BLOCK)
+    pair.write(20 * BLOCK, pair.random.randbytes(BLOCK))
+    assert job.bytes_different < 4 * BLOCK, "it is not there yet"
+    pair.world.run_until(job.finished)
+    assert figures(job) == (4 * BLOCK, 0)
 
 
 def test_what_a_host_writes_before_its_copy_is_not_copied(pair: SimulatedPair) -> None:

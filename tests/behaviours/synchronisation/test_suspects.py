@@ -60,6 +60,33 @@ def test_a_suspicion_ends_with_the_map_that_writes_the_block_again(pair: Simulat
     pair.run(pair.lifecycle.jobs.restores.plan(pair.run(pair.volume.resolve(f"write:{later}"))))
 
 
+def test_what_is_written_once_more_is_as_right_as_before(pair: SimulatedPair) -> None:
+    """A suspicion ends with the first map that writes the block again, not with the last."""
+    spoil(pair, [4])
+    synchronised(pair, "verify")
+    rewritten = pair.write(4 * BLOCK, pair.random.randbytes(BLOCK))
+    close_map(pair)
+    pair.write(4 * BLOCK, pair.random.randbytes(BLOCK))
+    close_map(pair)
+    synchronised(pair, "verify")
+    assert suspects(pair) == [(4, 6), (7, 7), (rewritten, rewritten)]
+
+
+@pytest.mark.parametrize("kind", ["full", "verify"])
+def test_what_the_dirty_region_log_explains_makes_no_map_suspect(
+    pair: SimulatedPair, kind: JobKind
+) -> None:
+    """It has differed since a moment that is known, and a resync will come for it."""
+    job = start(pair, kind)
+    pair.world.run_until(lambda: job.bytes_scanned > 0)
+    pair.run(pair.volume.doubt(extents([20 * 8], [21 * 8])))
+    spoil(pair, [20])
+    pair.world.run_until(job.finished)
+    assert job.bytes_different == BLOCK, "it was found, all the same"
+    assert not suspects(pair)
+    assert not pair.volume.require_history().chain.suspects
+
+
 def test_what_a_later_scan_finds_right_untouched_is_cleared(pair: SimulatedPair) -> None:
     """A cable, not a disk: the block reads right again, and nobody has written it since."""
     spoil(pair, [4, 12])
