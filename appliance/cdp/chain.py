@@ -45,6 +45,8 @@ class Chain:
     suspects: Suspects = field(default_factory=Suspects)
     scan: SyncProgress | None = None
     """A scan of everything that has not ended."""
+    paused: bool = False
+    """A person holds the baseline or resync; a scan has a note of its own."""
 
     @property
     def all_maps(self) -> list[DeltaMap]:

@@ -115,7 +115,7 @@ def encode(
         sync_kind=scan.kind if scan else 0,
         sync_phase=scan.phase if scan else 0,
         sync_paused=int(scan.paused) if scan else 0,
-        sync_reserved=0,
+        owed_paused=int(chain.paused),
         sync_cursor=scan.cursor if scan else 0,
         sync_different=scan.different if scan else 0,
         sync_copied=scan.copied if scan else 0,
@@ -194,6 +194,7 @@ def decode(superblock: Superblock, raw: bytes, what: str) -> Loaded:
             restoring=(header.restore_to, header.restore_from) if header.restore_from else None,
             suspects=Suspects(_checked(superblock, suspects)),
             scan=_scan(header, _checked(superblock, compare)),
+            paused=bool(header.owed_paused),
         )
         policies = Policies(
             Ack(header.ack), Throttle(header.throttle_floor, header.throttle_ceiling)

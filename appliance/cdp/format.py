@@ -287,7 +287,7 @@ Checkpoint = _sealed(
     "sync_kind" / Int32ul,  # of a scan that has not ended, or 0
     "sync_phase" / Int32ul,
     "sync_paused" / Int32ul,
-    "sync_reserved" / Int32ul,
+    "owed_paused" / Int32ul,  # a person holds the baseline or resync
     "sync_cursor" / Int64ul,  # the volume is scanned up to this byte
     "sync_different" / Int64ul,  # bytes
     "sync_copied" / Int64ul,  # bytes

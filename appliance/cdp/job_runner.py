@@ -18,8 +18,9 @@ class JobRunner:
         self._volume = volume
         self._numbers = numbers
 
-    def run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]]) -> Job:
-        """Begin a job; JobRunning while there is one.
+    def run(self, kind: JobKind, work: Callable[[Job], Awaitable[None]], held: bool = False) -> Job:
+        """Begin a job, `held` before its first step if a person holds it; JobRunning while there is
+        one.
 
         `work` ends with what its job ends with: an EbbtideError is a failure.
         """
@@ -27,6 +28,8 @@ class JobRunner:
         if volume.job is not None:
             raise JobRunning(volume=volume.name, kind=volume.job.kind)
         job = Job(next(self._numbers), kind, volume.name, volume.clock)
+        if held:
+            job.pause()
         volume.job = job
         volume.emit(events.JOB_STARTED, volume=volume.name, kind=kind, job=job.number)
 

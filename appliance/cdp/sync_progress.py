@@ -1,6 +1,7 @@
 """How far a scan of everything is: the next checkpoint keeps it, a restart goes on there.
 
-Baseline and resync need no such note: the out-of-sync bitmap is theirs.
+Baseline and resync need no such note: the out-of-sync bitmap is theirs.  That a person holds
+them is kept in the chain.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """The jobs of one volume: its synchronisations, and what is owed, one at a time.
 
 What is owed (a restore that was interrupted, a baseline, a resync, a scan) is
-started without being asked, as soon as it can run.
+started without being asked, as soon as it can run.  One that a person holds
+comes back held.
 """
 
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 from appliance import events
+from appliance.cdp.chain import Chain
 from appliance.cdp.delta_map import MapKind
 from appliance.cdp.extents import Extents
 from appliance.cdp.history import History
@@ -83,11 +85,14 @@ class VolumeJobs:
             if not self.restores.giving_up:
                 self.restores.go_on()
         elif not history.chain.baseline_whole:
-            self._runner.run("baseline", self._baseline)
+            self._run_owed("baseline", history)
         elif volume.log.out_of_sync() or history.chain.incomplete_from:
-            self._runner.run("resync", self._resync)
-        elif history.chain.scan is not None:
-            self._run_scan(history.chain.scan)
+            self._run_owed("resync", history)
+        else:
+            if history.chain.paused:
+                self._note_pause(history.chain, False)  # what it held has ended meanwhile
+            if history.chain.scan is not None:
+                self._run_scan(history.chain.scan)
 
     # Synchronisations
 
@@ -105,7 +110,7 @@ class VolumeJobs:
                 volume=volume.name, state=volume.state, reason="it is being synchronised already"
             )
         if kind == "resync":
-            return self._runner.run(kind, self._resync)
+            return self._run_owed(kind, history)
         if volume.job is not None:
             raise JobRunning(volume=volume.name, kind=volume.job.kind)
         history.chain.scan = SyncProgress(ScanKind[kind.upper()])
@@ -123,6 +128,19 @@ class VolumeJobs:
 
         return Pace(job, throttle, lambda: volume.busy, volume.clock, volume.post)
 
+    def _run_owed(self, kind: JobKind, history: History) -> Job:
+        """Also a resync that nothing but a person has asked for."""
+        work = self._baseline if kind == "baseline" else self._resync
+        job = self._runner.run(kind, work, history.chain.paused)
+        job.on_pause = lambda paused: self._note_pause(history.chain, paused)
+        job.finished.when_finished(lambda: self._owed_ended(job, history))
+        return job
+
+    def _owed_ended(self, job: Job, history: History) -> None:
+        """If a person has cancelled it, it is not held."""
+        if job.result == "cancelled" and self._volume.history is history:
+            self._note_pause(history.chain, False)
+
     async def _baseline(self, job: Job) -> None:
         await self._synchronising().baseline(job, self._pace(job))
         await self._seal_sync()
@@ -135,15 +153,14 @@ class VolumeJobs:
         await self._seal_sync()
 
     def _run_scan(self, scan: SyncProgress) -> Job:
-        job = self._runner.run(scan.kind.name.lower(), lambda job: self._scan(scan, job))  # type: ignore[arg-type]
-        if scan.paused:
-            job.pause()
-        job.on_pause = lambda paused: self._paused(scan, paused)
+        kind: JobKind = "full" if scan.kind is ScanKind.FULL else "verify"
+        job = self._runner.run(kind, lambda job: self._scan(scan, job), scan.paused)
+        job.on_pause = lambda paused: self._note_pause(scan, paused)
         return job
 
-    def _paused(self, scan: SyncProgress, paused: bool) -> None:
-        """A scan that a person holds stays held after a restart."""
-        scan.paused = paused
+    def _note_pause(self, held: SyncProgress | Chain, paused: bool) -> None:
+        """What a person holds stays held after a restart."""
+        held.paused = paused
         Task(self._keep_pause())
 
     async def _keep_pause(self) -> None:

@@ -125,6 +125,7 @@ def chains(draw: st.DrawFn, segment_count: int = 32) -> Chain:
             )
         ),
         scan=draw(st.one_of(st.none(), scans())),
+        paused=draw(st.booleans()),
     )
 
 
