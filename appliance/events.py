@@ -54,6 +54,7 @@ WRITTEN_ELSEWHERE: Final = "EV212"
 RESTORE_OWED: Final = "EV213"
 SECONDARY_SLOW: Final = "EV214"
 SECONDARY_STALE: Final = "EV215"
+NOT_SYNCHRONISED: Final = "EV216"
 VOLUME_RECOVERED: Final = "EV208"
 SECONDARY_BACK: Final = "EV209"
 POLICY_CHANGED: Final = "EV210"
@@ -199,6 +200,16 @@ KINDS: Final[dict[str, EventKind]] = {
             " to its last write are its own; what the primary has counts from then on, and the"
             " whole of it is compared.",
             "wait for the end of the comparison; check where the disk has been, and its cache",
+        ),
+        EventKind(
+            NOT_SYNCHRONISED,
+            "warning",
+            "volume {volume} is not synchronised: its {kind} was cancelled",
+            "Somebody has cancelled a baseline or a resync.  Hosts are served, but the disks differ"
+            " where it had not come yet, and no moment from its beginning on can be restored before"
+            " it has ended.  A restart takes it up again, or the return of a secondary that was"
+            " away; nothing else does by itself.",
+            "`cdpctl sync VOLUME` goes on with it; `cdpctl set VOLUME throttle=4-max` is gentle",
         ),
         EventKind(
             VOLUME_OFFLINE,

@@ -2,7 +2,7 @@
 
 What is owed (a restore that was interrupted, a baseline, a resync, a scan) is
 started without being asked, as soon as it can run.  One that a person holds
-comes back held.
+comes back held; of one that a person cancels see `owed_sync`.
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +16,7 @@ from appliance.cdp.extents import Extents
 from appliance.cdp.history import History
 from appliance.cdp.job_runner import JobRunner
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.owed_sync import OwedSync
 from appliance.cdp.pace import Pace
 from appliance.cdp.points import Gap
 from appliance.cdp.policies import Throttle
@@ -45,6 +46,7 @@ class VolumeJobs:
         """Why the history does not have all that the primary has; a gap's reason."""
         self._retry_ticks = 1
         self._ticks_to_retry = 0
+        self._owed = OwedSync(volume)
 
     async def interrupt(self) -> None:
         """Stop the running job, if any, and wait for its end; what is owed goes on later."""
@@ -56,14 +58,11 @@ class VolumeJobs:
     # What is owed
 
     def tick(self) -> None:
-        """What is out of sync is synchronised, unless a person said no.
+        """What is out of sync is synchronised.
 
         Once a second.  After a failure it is tried again, at longer and longer intervals.
         """
         last = self._volume.last_job
-        owed = last is not None and last.kind in ("baseline", "resync")
-        if last is not None and owed and last.result == "cancelled":
-            return
         if last is None or last.result != "failed":
             self._retry_ticks = 1
         elif self._ticks_to_retry:
@@ -73,6 +72,7 @@ class VolumeJobs:
             self._retry_ticks = min(2 * self._retry_ticks, LONGEST_RETRY_TICKS)
             self._ticks_to_retry = self._retry_ticks
         self.continue_syncing()
+        self._owed.tell()
         self.tell_suspects()  # folding may have taken the last of them
 
     def continue_syncing(self) -> None:
@@ -81,13 +81,13 @@ class VolumeJobs:
         history = volume.history
         if history is None or volume.job is not None or volume.service is not Service.ONLINE:
             return
+        owed = self._owed.kind(history)
         if volume.log.restoring:
             if not self.restores.giving_up:
                 self.restores.go_on()
-        elif not history.chain.baseline_whole:
-            self._run_owed("baseline", history)
-        elif volume.log.out_of_sync() or history.chain.incomplete_from:
-            self._run_owed("resync", history)
+        elif owed is not None:
+            if not self._owed.is_declined(history):
+                self._run_owed(owed, history)
         else:
             if history.chain.paused:
                 self._note_pause(history.chain, False)  # what it held has ended meanwhile
@@ -102,13 +102,13 @@ class VolumeJobs:
         volume = self._volume
         history = volume.require_history()
         if kind == "resync" and volume.protection is Protection.SYNCING:
+            self._owed.want()
             self.continue_syncing()
             if volume.job is not None:
                 return volume.job
         if volume.protection is not Protection.PROTECTED:
-            raise VolumeNotReady(
-                volume=volume.name, state=volume.state, reason="it is being synchronised already"
-            )
+            reason = self._owed.reason(history)
+            raise VolumeNotReady(volume=volume.name, state=volume.state, reason=reason)
         if kind == "resync":
             return self._run_owed(kind, history)
         if volume.job is not None:
@@ -130,6 +130,7 @@ class VolumeJobs:
 
     def _run_owed(self, kind: JobKind, history: History) -> Job:
         """Also a resync that nothing but a person has asked for."""
+        self._owed.want()
         work = self._baseline if kind == "baseline" else self._resync
         job = self._runner.run(kind, work, history.chain.paused)
         job.on_pause = lambda paused: self._note_pause(history.chain, paused)
@@ -137,9 +138,10 @@ class VolumeJobs:
         return job
 
     def _owed_ended(self, job: Job, history: History) -> None:
-        """If a person has cancelled it, it is not held."""
+        """If a person has cancelled it, it is not started again by itself, and not held."""
         if job.result == "cancelled" and self._volume.history is history:
             self._note_pause(history.chain, False)
+            self._owed.decline(history)
 
     async def _baseline(self, job: Job) -> None:
         await self._synchronising().baseline(job, self._pace(job))

@@ -46,6 +46,18 @@ def test_what_a_failed_flush_may_have_dropped_is_compared() -> None:
     assert pair.point(f"write:{window.newest_write}") == pair.read(pair.volume)
 
 
+def test_a_failed_flush_that_can_have_dropped_nothing_leaves_the_volume_protected() -> None:
+    pair = SimulatedPair(seed=9)
+    pair.start()
+    pair.write(0, b"\x44" * BLOCK)
+    pair.idle()
+    assert not pair.volume.log.active
+    pair.primary.medium.fail_next(FLUSH, EIO, 1)
+    assert ask_to_flush(pair) == EIO
+    pair.idle()
+    assert pair.volume.state == "protected"
+
+
 @pytest.mark.parametrize("ack", list(Ack))
 @pytest.mark.parametrize("size", [8, 100], ids=["one group", "several groups"])
 def test_at_whatever_moment_it_fails_nobody_is_told_a_lie(size: int, ack: Ack) -> None:

@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from appliance import events
 from appliance.cdp import full_scan
 from appliance.cdp.delta_map import DeltaMap
 from appliance.cdp.extents import Extents
@@ -245,9 +246,12 @@ class ScanExplorer:
 
     def _ask(self) -> None:
         rig = self._rig
-        if rig.volume.job is not None or rig.volume.protection is not Protection.PROTECTED:
+        if rig.volume.job is not None or rig.lifecycle is None:
             return
-        assert rig.lifecycle is not None
+        if events.NOT_SYNCHRONISED in dict(rig.volume.alerts()) and rig.volume.history is not None:
+            rig.lifecycle.jobs.synchronise("resync")
+        if rig.volume.protection is not Protection.PROTECTED:
+            return
         kind = self._rng.choice(["full", "verify", "verify", "resync"])
         if kind == "resync":
             rig.lifecycle.jobs.synchronise("resync")
@@ -311,8 +315,10 @@ class ScanExplorer:
 
     def _cancel(self) -> None:
         job = self._rig.volume.job
-        if job is not None and job.kind in ("full", "verify"):
-            job.cancel()
+        if job is None or job.kind == "restore":
+            return
+        job.cancel()
+        if job.kind in ("full", "verify"):
             asked, self._asked = self._asked, None
             while job.result is None:
                 self._rig.turn()

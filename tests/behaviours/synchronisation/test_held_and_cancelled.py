@@ -1,9 +1,13 @@
-"""A person holds the baseline or resync that protection waits for."""
+"""A person holds, or does not want, the baseline or resync that protection waits for."""
 
 import pytest
 
-from appliance.cdp.interfaces import BLOCK
+from appliance import events
+from appliance.cdp.extents import extents
+from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.errors import VolumeNotReady
+from tests.behaviours.synchronisation.changed_pair import start
 from tests.cdp.simulated_pair import SimulatedPair
 
 KINDS: list[JobKind] = ["baseline", "resync"]
@@ -44,6 +48,10 @@ def again(pair: SimulatedPair, end: str) -> Job | None:
         getattr(pair, end)()
         pair.start(until_protected=False)
     return pair.volume.job
+
+
+def told(pair: SimulatedPair) -> str | None:
+    return dict(pair.volume.alerts()).get(events.NOT_SYNCHRONISED)
 
 
 def held_again(pair: SimulatedPair, job: Job, end: str) -> Job:
@@ -91,3 +99,94 @@ def test_a_hold_that_comes_too_late_holds_nothing_else(kind: JobKind, pair: Simu
     pair.idle()
     lost_and_back(pair)
     pair.world.run_until(lambda: pair.volume.state == "protected")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("held", [False, True])
+def test_what_was_cancelled_is_told_until_it_goes_on(
+    kind: JobKind, held: bool, pair: SimulatedPair
+) -> None:
+    pair, job = owing(kind, pair)
+    if held:
+        job.pause()
+        pair.idle()
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    cancelled = f"the {kind} was cancelled; `sync finance` goes on with it"
+    assert told(pair) == f"not synchronised: {cancelled}"
+    assert events.NOT_SYNCHRONISED in pair.events
+    pair.idle(30)
+    assert pair.volume.job is None, "nobody wants it"
+    assert told(pair)
+    with pytest.raises(VolumeNotReady, match=f"{cancelled}$"):
+        start(pair, "verify")
+    going_on = start(pair, "resync")
+    assert going_on.kind == kind
+    assert not going_on.paused
+    assert told(pair) is None
+    with pytest.raises(VolumeNotReady, match=f"its {kind} is under way$"):
+        start(pair, "verify")
+    going_on.pause()
+    with pytest.raises(VolumeNotReady, match=f"its {kind} is held$"):
+        start(pair, "full")
+    going_on.go_on()
+    pair.world.run_until(going_on.finished)
+    assert pair.volume.state == "protected"
+    assert told(pair) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["stop", "kill", "loss"])
+def test_what_was_cancelled_is_owed_all_the_same(
+    kind: JobKind, end: str, pair: SimulatedPair
+) -> None:
+    pair, job = owing(kind, pair)
+    job.pause()
+    pair.idle()
+    job.cancel()
+    pair.idle()
+    assert told(pair)
+    going_on = again(pair, end)
+    assert going_on is not None
+    assert going_on.kind == kind
+    assert told(pair) is None
+    pair.world.run_until(going_on.finished)
+    assert pair.volume.state == "protected"
+
+
+def test_without_a_secondary_nothing_is_said_of_what_was_cancelled(pair: SimulatedPair) -> None:
+    pair, job = owing("resync", pair)
+    job.cancel()
+    pair.idle()
+    assert told(pair)
+    pair.lifecycle.secondary_gone()
+    pair.idle()
+    assert [code for code, _ in pair.volume.alerts()] == [events.SECONDARY_LOST]
+
+
+@pytest.mark.parametrize("turns", range(7))
+def test_one_that_is_cancelled_as_it_ends_can_be_ended(turns: int, pair: SimulatedPair) -> None:
+    """Both disks are equal, and only that was not said yet."""
+    pair, job = owing("resync", pair)
+    pair.world.run_until(lambda: not pair.volume.log.out_of_sync())
+    for _ in range(turns):
+        pair.world.step()
+    job.cancel()
+    pair.world.run_until(job.finished)
+    pair.idle()
+    assert told(pair)
+    pair.world.run_until(start(pair, "resync").finished)
+    assert pair.volume.state == "protected"
+
+
+def test_a_resync_that_was_not_owed_is_cancelled_in_silence(pair: SimulatedPair) -> None:
+    """And does not keep out one that is owed later."""
+    job = start(pair, "resync")
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    assert told(pair) is None
+    pair.run(pair.volume.doubt(extents([4 * BLOCK // SECTOR], [5 * BLOCK // SECTOR])))
+    pair.idle()
+    assert pair.volume.state == "protected"
