@@ -50,6 +50,7 @@ class Job:
     task: Task[None] | None = None
     on_pause: Callable[[bool], None] = lambda paused: None
     """Told when a person holds the job, or lets it go on."""
+    _stopping: bool = False
     _interrupted: bool = False
     must_end: bool = False
     """What it has begun is worth nothing by halves: people do not cancel it any more."""
@@ -106,6 +107,11 @@ class Job:
     def paused(self) -> bool:
         return self._gate is not None
 
+    @property
+    def is_held(self) -> bool:
+        """Is it paused, and not about to end all the same?"""
+        return self.paused and not self._stopping
+
     def pause(self) -> None:
         """Hold at the next step; idempotent."""
         if self._gate is None:
@@ -127,6 +133,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop at the next step; what was done stays done."""
+        self._stopping = True
         if self.task is not None:
             self.task.cancel()
 

@@ -76,12 +76,19 @@ class VolumeJobs:
         self.tell_suspects()  # folding may have taken the last of them
 
     def continue_syncing(self) -> None:
-        """Start what is owed, if it can run now: first what keeps the hosts out."""
+        """Start what is owed, if it can run now: first what keeps the hosts out.
+
+        A scan that a person holds is set aside for what the volume's protection waits for.
+        """
         volume = self._volume
         history = volume.history
-        if history is None or volume.job is not None or volume.service is not Service.ONLINE:
+        if history is None or volume.service is not Service.ONLINE:
             return
-        owed = self._owed.kind(history)
+        owed, job = self._owed.kind(history), volume.job
+        if owed and job is not None and job.kind in ("full", "verify") and job.is_held:
+            job.interrupt()
+        if volume.job is not None:
+            return
         if volume.log.restoring:
             if not self.restores.giving_up:
                 self.restores.go_on()

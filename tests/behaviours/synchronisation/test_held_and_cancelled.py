@@ -190,3 +190,30 @@ def test_a_resync_that_was_not_owed_is_cancelled_in_silence(pair: SimulatedPair)
     pair.run(pair.volume.doubt(extents([4 * BLOCK // SECTOR], [5 * BLOCK // SECTOR])))
     pair.idle()
     assert pair.volume.state == "protected"
+
+
+@pytest.mark.parametrize("kind", ["verify", "full"])
+def test_a_held_scan_makes_way_for_a_resync(kind: JobKind, pair: SimulatedPair) -> None:
+    scan = start(pair, kind)
+    pair.world.run_until(lambda: scan.bytes_scanned >= 8 * BLOCK)
+    scan.pause()
+    pair.idle()
+    behind = scan.bytes_scanned
+    pair.run(pair.volume.doubt(extents([4 * BLOCK // SECTOR], [5 * BLOCK // SECTOR])))
+    assert pair.volume.state == "syncing"
+    pair.idle(5)
+    assert pair.volume.state == "protected"
+    assert scan.result == "interrupted"
+    assert pair.volume.last_job is not None
+    assert (pair.volume.last_job.kind, pair.volume.last_job.result) == ("resync", "done")
+    held = pair.volume.job
+    assert held is not None
+    assert (held.kind, held.paused, held.bytes_scanned) == (kind, True, behind)
+    pair.kill()
+    pair.start(until_protected=False)
+    held = pair.volume.job
+    assert held is not None
+    assert (held.kind, held.paused) == (kind, True)
+    held.go_on()
+    pair.world.run_until(held.finished)
+    assert held.result == "done"
