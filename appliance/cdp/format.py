@@ -78,7 +78,7 @@ def _sealed(magic: bytes, *fields: Any) -> construct.Struct:
 
 Superblock = _sealed(
     SUPERBLOCK_MAGIC,
-    "compat" / Int32ul,  # unknown bits: carry on
+    "compat" / Int32ul,  # ALONE; unknown bits: carry on
     "ro_compat" / Int32ul,  # unknown bits: read only
     "incompat" / Int32ul,  # unknown bits: refuse
     "role" / Int32ul,  # PRIMARY or SECONDARY
@@ -104,6 +104,8 @@ Superblock = _sealed(
     "segment_size" / Int32ul,
     "segment_count" / Int32ul,
 )
+ALONE: Final = 1
+"""Bit of `compat`: the generation was made without the other disk, which never bore it."""
 
 IntentSlot = _sealed(
     INTENT_MAGIC,

@@ -169,6 +169,10 @@ class Lifecycle:
         history = await recovery.read_history(
             secondary, volume.superblock.for_peer(), self._post, self._clock, self._pool, volume
         )
+        if volume.superblock.alone:  # before anything on the secondary bears its generation
+            volume.superblock = volume.superblock.shared(theirs.generation)
+            await superblock.store(volume.primary, self._pool, volume.superblock)
+        await history.checkpoint()
         history.next_order = self._orders.rise(history.next_order)
         log = volume.log
         if not self._log_is_whole and theirs.generation == volume.superblock.generation:

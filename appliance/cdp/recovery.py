@@ -36,7 +36,7 @@ async def read_history(
     pool: BufferPool,
     owner: HistoryOwner,
 ) -> History:
-    """Steps 1 and 2; nothing is written yet but the checkpoint of the new epoch."""
+    """Steps 1 and 2, up to the checkpoint of the new epoch, which is the first thing to write."""
     checkpoints = Checkpoints(disk, superblock, pool)
     loaded = await checkpoints.load()
     chain = loaded.chain
@@ -69,7 +69,6 @@ async def read_history(
         # Durable with the map, for no later life reads the end of its stream again.
         cut = chain.newest_write
         chain.add_gap(Gap(cut, cut, "a crash cut this write short", clock.wall_ns()))
-    await history.checkpoint()
     return history
 
 

@@ -7,6 +7,12 @@ whole copy stands; of two whole copies the one with the higher sequence counts.
 A *generation* is a random id with its parents.  Whoever serves hosts without
 the other disk first makes a new one durable: a child follows its parent,
 siblings have both served and are never guessed between.
+
+Each start without the other disk makes one, for a copy of this disk may have
+been made since the last.  Only so many parents are remembered, and the other
+disk may stay away for any number of starts.  So where there is no room for one
+more, a generation that no other disk has ever borne (`alone`) is forgotten, and
+not the one that the absent disk bears.
 """
 
 import secrets
@@ -56,6 +62,8 @@ class Superblock:
     generation: bytes
     parents: tuple[bytes, ...] = ()
     sequence: int = 1
+    alone: bool = False
+    """The generation was made without the other disk, which has not been given it since."""
 
     @property
     def regions(self) -> int:
@@ -73,12 +81,26 @@ class Superblock:
             role=SECONDARY if self.role == PRIMARY else PRIMARY,
             disk_id=self.peer_id,
             peer_id=self.disk_id,
+            alone=False,
         )
 
     def child(self) -> "Superblock":
-        """A new generation that descends from this one."""
-        parents = (self.generation, *self.parents)[: format.PARENTS]
-        return replace(self, generation=secrets.token_bytes(16), parents=parents).next()
+        """A new generation that descends from this one, for who serves without the other disk."""
+        parents = self.parents
+        if not self.alone or len(parents) < format.PARENTS:
+            parents = (self.generation, *parents)[: format.PARENTS]
+        generation = secrets.token_bytes(16)
+        return replace(self, generation=generation, parents=parents, alone=True).next()
+
+    def shared(self, borne: bytes) -> "Superblock":
+        """The same generation, as it is once the other disk is given it: durable before that.
+
+        Until then the other disk bears `borne`, which is therefore the last to be forgotten.
+        """
+        parents = self.parents
+        if borne in parents:
+            parents = (borne, *(parent for parent in parents if parent != borne))
+        return replace(self, parents=parents, alone=False).next()
 
     def next(self) -> "Superblock":
         """The same with the next sequence number, to be written."""
@@ -99,7 +121,7 @@ class Superblock:
         return self.generation == other.generation or other.generation in self.parents
 
 
-_NOT_LAYOUT = ("role", "disk_id", "peer_id", "name", "generation", "parents", "sequence")
+_NOT_LAYOUT = ("role", "disk_id", "peer_id", "name", "generation", "parents", "sequence", "alone")
 
 
 def plan(
@@ -198,13 +220,15 @@ def encode(superblock: Superblock) -> bytes:
     """One page."""
     blank = (bytes(16),) * (format.PARENTS - len(superblock.parents))
     fields: dict[str, Any] = {
-        name: getattr(superblock, name) for name in Superblock.__slots__ if name != "name"
+        name: getattr(superblock, name)
+        for name in Superblock.__slots__
+        if name not in ("name", "alone")
     }
     fields["parents"] = list(superblock.parents + blank)
     return format.seal(
         format.Superblock,
         PAGE,
-        compat=0,
+        compat=format.ALONE if superblock.alone else 0,
         ro_compat=0,
         incompat=0,
         ring_slots=RING_SLOTS,
@@ -217,7 +241,8 @@ def decode(raw: bytes, what: str) -> Superblock:
     """FormatDamaged or FormatTooNew if it cannot be believed."""
     parsed = format.unseal(format.Superblock, raw, what)
     format.refuse_unknown_features(parsed, what)
-    fields = {name: parsed[name] for name in Superblock.__slots__}
+    fields = {name: parsed[name] for name in Superblock.__slots__ if name != "alone"}
+    fields["alone"] = bool(parsed.compat & format.ALONE)
     fields["parents"] = tuple(p for p in parsed.parents if any(p))
     try:
         fields["name"] = parsed.name.rstrip(b"\0").decode()

@@ -134,12 +134,12 @@ def test_write_numbers_do_not_come_again_without_the_secondary(pair: SimulatedPa
 
 
 def test_a_secondary_that_stayed_behind_too_long_is_refused(pair: SimulatedPair) -> None:
-    """Only so many generations are remembered; beyond them it cannot be told from a stranger."""
-    ours = pair.load(pair.primary)
-    for _ in range(PARENTS):
-        ours = ours.child()
+    """Another was given so many generations since: it cannot be told from a stranger."""
+    ours = pair.load(pair.primary).child()
+    for _ in range(PARENTS - 1):
+        ours = ours.shared(ours.parents[0]).child()
     check_pair(ours, pair.load(pair.secondary), "s")
-    put(pair, PRIMARY, ours.child())
+    put(pair, PRIMARY, ours.shared(ours.parents[0]).child())
     assert_refused(pair, WrongDisk, "both disks have served hosts")
 
 

@@ -301,5 +301,5 @@ def test_unknown_features_are_refused(flags: str) -> None:
 
 
 def test_unknown_compatible_features_are_none_of_our_business() -> None:
-    parsed = format.unseal(format.Superblock, sealed("Superblock", compat=1), "it")
+    parsed = format.unseal(format.Superblock, sealed("Superblock", compat=1 << 31), "it")
     format.refuse_unknown_features(parsed, "it")

@@ -93,14 +93,45 @@ def test_a_child_follows_its_parent_and_siblings_do_not_follow_each_other() -> N
     assert child.sequence > parent.sequence
 
 
-def test_generations_are_remembered_so_far_back() -> None:
+def test_generations_that_the_peer_has_borne_are_remembered_so_far_back() -> None:
     oldest = plan(GIB, 4 * GIB)
-    youngest = oldest
-    for _ in range(format.PARENTS):
-        youngest = youngest.child()
+    youngest = oldest.child()
+    for _ in range(format.PARENTS - 1):
+        youngest = youngest.shared(youngest.parents[0]).child()
     assert superblock.decode(superblock.encode(youngest), "it") == youngest
     assert youngest.follows(oldest)
-    assert not youngest.child().follows(oldest)
+    assert not youngest.shared(youngest.parents[0]).child().follows(oldest)
+
+
+def test_generations_made_alone_leave_those_that_the_peer_has_borne() -> None:
+    oldest = plan(GIB, 4 * GIB)
+    youngest = oldest
+    for starts in range(3 * format.PARENTS):
+        before, youngest = youngest, youngest.child()
+        assert youngest.follows(oldest)
+        assert youngest.follows(before) == (starts < format.PARENTS)
+    assert superblock.decode(superblock.encode(youngest), "it") == youngest
+
+
+def test_what_the_peer_still_bears_is_forgotten_last() -> None:
+    """It was to be given the present generation, again and again, and never was."""
+    oldest = plan(GIB, 4 * GIB)
+    youngest = oldest
+    for _ in range(3 * format.PARENTS):
+        youngest = youngest.child().shared(oldest.generation)
+        assert youngest.follows(oldest)
+    assert len(set(youngest.parents)) == format.PARENTS
+
+
+def test_a_generation_made_alone_is_known_for_that_until_it_is_shared() -> None:
+    parent = plan(GIB, 4 * GIB)
+    child = superblock.decode(superblock.encode(parent.child()), "it")
+    assert (parent.alone, child.alone, child.for_peer().alone) == (False, True, False)
+    shared = child.shared(parent.generation)
+    assert superblock.decode(superblock.encode(shared), "it") == shared
+    assert (shared.alone, shared.generation) == (False, child.generation)
+    assert shared.sequence > child.sequence
+    assert parent.has_layout_of(child)
 
 
 # What a buggy or hostile writer could put there, under a right checksum
