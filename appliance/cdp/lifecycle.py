@@ -142,6 +142,7 @@ class Lifecycle:
             )
         self._attaching = True
         try:
+            await self.losses.secondary_settled()  # its new generation is on its way yet
             await self._attach(secondary, first=False)
         except EbbtideError as error:
             await self._detach(secondary, error)

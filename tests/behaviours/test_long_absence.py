@@ -10,11 +10,11 @@ import pytest
 from pytest_mock import MockerFixture
 
 from appliance.cdp import superblock
-from appliance.cdp.format import PARENTS, SECONDARY
+from appliance.cdp.format import PARENTS, PRIMARY, SECONDARY
 from appliance.cdp.interfaces import Disk
 from appliance.cdp.memory import BufferPool
 from appliance.cdp.superblock import Superblock
-from appliance.cdp.tasks import Task
+from appliance.cdp.tasks import Completion, Task
 from appliance.errors import DiskFailed, WrongDisk
 from tests.cdp.simulated_pair import REGION, SimulatedPair, codes
 
@@ -188,7 +188,7 @@ def test_an_old_copy_of_the_primary(pair: SimulatedPair, starts: int) -> None:
         pair.start()
 
 
-# A return that fails
+# A return that fails, or comes early
 
 
 def test_a_secondary_that_cannot_be_given_the_generation(
@@ -215,3 +215,34 @@ def test_a_secondary_that_cannot_be_given_the_generation(
     attach(pair)
 
     assert_equal_disks(pair)
+
+
+def test_a_secondary_that_is_back_before_its_loss_is_durable(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    """It is given the new generation once the primary has it, and not before."""
+    pair.start()
+    store, released = superblock.store, Completion[None]()
+    begun: list[int] = []
+
+    async def slow(disk: Disk, pool: BufferPool, written: Superblock) -> None:
+        begun.append(written.role)
+        if written.role == PRIMARY:
+            await released
+        await store(disk, pool, written)
+
+    mocker.patch.object(superblock, "store", slow)
+    pair.secondary.medium.remove()
+    pair.lifecycle.secondary_gone()
+    pair.secondary.medium.replug()
+    pair.secondary = pair.secondary.reopen()
+    returned = Task(pair.lifecycle.attach(pair.secondary))
+    pair.idle()
+    assert begun == [PRIMARY]
+    mocker.stopall()
+    released.succeed(None)
+    pair.world.run_until(returned)
+
+    pair.power_cut()
+
+    pair.start()
