@@ -6,6 +6,7 @@ from pytest_mock import MockerFixture
 from appliance.cdp import restore
 from appliance.cdp.interfaces import BLOCK
 from appliance.cdp.jobs import Job
+from appliance.errors import NoRoom
 from tests.cdp.simulated_pair import SimulatedPair
 
 
@@ -70,6 +71,27 @@ def test_it_costs_what_changed(pair: SimulatedPair) -> None:
     job = put_back(pair, before)
     assert job.bytes_total == job.bytes_copied == 5 * BLOCK
     assert pair.read(pair.volume) == pair.states[before]
+
+
+@pytest.fixture
+def full() -> tuple[SimulatedPair, int]:
+    """Its history holds the volume twice above a point, and that is nearly all of it."""
+    pair = SimulatedPair(5)
+    pair.start()
+    for _ in range(3):
+        before = pair.volume.write_number
+        for block in range(23):
+            pair.write(block * BLOCK, pair.random.randbytes(BLOCK))
+        pair.volume.require_history().journal.close_map()
+    return pair, before - 23
+
+
+def test_what_would_push_out_its_point_is_refused(full: tuple[SimulatedPair, int]) -> None:
+    pair, write = full
+    with pytest.raises(NoRoom):
+        start_restore(pair, write)
+    assert put_back(pair, write + 23).bytes_copied == pair.volume.size
+    assert pair.read(pair.volume) == pair.states[write + 23]
 
 
 def test_long_extents_are_put_back_in_turns(pair: SimulatedPair, mocker: MockerFixture) -> None:

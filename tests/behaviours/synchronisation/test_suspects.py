@@ -5,9 +5,10 @@ from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp import full_scan, side_by_side
-from appliance.cdp.extents import extents
+from appliance.cdp.extents import extents, intersect, one, subtract
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
+from appliance.cdp.suspects import Suspects, Suspicion
 from appliance.errors import PointSuspect
 from tests.behaviours.synchronisation.changed_pair import (
     close_map,
@@ -85,6 +86,16 @@ def test_what_the_dirty_region_log_explains_makes_no_map_suspect(
     assert job.bytes_different == BLOCK, "it was found, all the same"
     assert not suspects(pair)
     assert not pair.volume.require_history().chain.suspects
+
+
+def test_only_neighbours_share_a_row_where_there_are_too_many() -> None:
+    starts = [near + 16 * number for near in (0, 1 << 20) for number in range(40)]
+    blocks = extents(starts, [start + 8 for start in starts])
+    found = Suspects().plus(Suspicion(blocks, 1, 9, 9)).limited(20)
+    assert len(found) <= 20
+    [suspicion] = found.suspicions()
+    assert not subtract(blocks, suspicion.blocks)
+    assert not intersect(suspicion.blocks, one(1 << 11, 1 << 20)), "what lies far is not suspect"
 
 
 def test_what_a_later_scan_finds_right_untouched_is_cleared(pair: SimulatedPair) -> None:
