@@ -1,10 +1,13 @@
 """Which points a difference makes suspect, and what ends that (claims 11 and 23)."""
 
+from typing import Any
+
 import pytest
 from pytest_mock import MockerFixture
 
 from appliance import events
 from appliance.cdp import full_scan, side_by_side
+from appliance.cdp.comparison import Comparison
 from appliance.cdp.extents import extents, intersect, one, subtract
 from appliance.cdp.interfaces import BLOCK, SECTOR
 from appliance.cdp.jobs import Job, JobKind
@@ -86,6 +89,29 @@ def test_what_the_dirty_region_log_explains_makes_no_map_suspect(
     assert job.bytes_different == BLOCK, "it was found, all the same"
     assert not suspects(pair)
     assert not pair.volume.require_history().chain.suspects
+
+
+def test_a_host_that_writes_as_a_scan_ends_does_not_make_its_past_right(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    """Behind the write that the scan is as of: that the block differs no more tells nothing."""
+    spoil(pair, [12])
+    synchronised(pair, "verify")
+    last = newest(pair)
+    begin = Comparison.begin
+    begun: list[Comparison] = []
+
+    async def begin_and_write(*about: Any) -> Comparison:
+        begun.append(await begin(*about))
+        if len(begun) == 2:  # the one that watches from the last revision on
+            await pair.begin_write(12 * BLOCK, pair.random.randbytes(BLOCK))
+        return begun[-1]
+
+    mocker.patch.object(Comparison, "begin", begin_and_write)
+    synchronised(pair, "verify")
+    assert len(begun) == 2
+    with pytest.raises(PointSuspect):
+        pair.volume.require_history().chain.check_trusted(last, "the last one before it")
 
 
 def test_only_neighbours_share_a_row_where_there_are_too_many() -> None:
