@@ -1,8 +1,8 @@
 """What entered the journal since a moment: the scan delta map and the host change delta map.
 
 A synchronisation watches the journal while it looks at the disks (claims 8 and
-10).  An entry is here before either leg of its write is issued, so whatever a
-read of the primary may have caught of it, the watch knows.
+10).  An entry is here in the turn in which the legs of its write are issued, so
+whatever a read of the primary may have caught of it, the watch knows.
 """
 
 from collections.abc import Callable
