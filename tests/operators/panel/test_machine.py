@@ -66,6 +66,7 @@ def test_a_job_is_shown(panel: PlayedPanel, service: RunningService) -> None:
         service.finance.stalled = True
         job = service.finance.start("restore")
         job.bytes_total, job.bytes_copied = 100, 42
+        job.time_anew()  # at no rate that anybody knows
         service.finance.state = "restoring"
 
     service.on_loop(begin)
