@@ -184,10 +184,10 @@ class FullScan:
         """For the next checkpoint: what was wrong until now, whoever may write it from now on, and
         however the scan ends."""
         confirmed = subtract(union_all(self._confirmed), self._excused())
-        self._confirmed.clear()
         if confirmed:
             chain = self._history.chain
             chain.suspects = await walk_back.add(self._history, confirmed, comparison.write)
+        self._confirmed.clear()  # not before: who is cancelled there notes it on its way out
 
     async def _scan_on(self, comparison: Comparison) -> None:
         """The compare delta map from the cursor on, until the end or until much has gathered.

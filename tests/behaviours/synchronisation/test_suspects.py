@@ -307,6 +307,24 @@ def test_what_was_found_counts_although_the_scan_is_cancelled(
     assert_doubted(pair, 0)
 
 
+@pytest.mark.parametrize("late", range(8))
+def test_what_was_found_counts_whenever_the_scan_is_cancelled_behind_that(
+    pair: SimulatedPair, late: int
+) -> None:
+    """Also while it looks into the chain for what that makes suspect."""
+    pair.stop()
+    pair.start()  # its maps' entries are on the disk alone
+    spoil(pair, [8])
+    job = start(pair, "verify")
+    pair.world.run_until(lambda: job.bytes_different == BLOCK)
+    for _ in range(late):
+        pair.world.step()
+    job.cancel()
+    pair.world.run_until(job.finished)
+    assert job.result == "cancelled"
+    assert_doubted(pair, 0)
+
+
 def test_what_was_found_counts_although_the_secondary_is_given_up(
     pair: SimulatedPair, mocker: MockerFixture
 ) -> None:
