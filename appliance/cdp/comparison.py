@@ -87,6 +87,11 @@ class Comparison:
         """Blocks that the primary does not give; they count as equal until it does."""
         return self._disks.unreadable
 
+    @property
+    def misses(self) -> bool:
+        """Is there anything that one of the disks does not give?"""
+        return self._disks.misses
+
     def end(self) -> None:
         """Idempotent."""
         self.since.end()

@@ -70,7 +70,7 @@ class FullScan:
         self.compare = scan.compare
         """The compare delta map: read different, and not looked at again yet."""
         self._confirmed: list[Extents] = []
-        """Found different under their locks, and not noted as suspect yet."""
+        """Found different under their locks, unexplained, and not noted as suspect yet."""
         self.revised = EMPTY
         """The revised compare delta map: different for sure, as of the write compared with."""
         self.scan_map: Changes | None = None
@@ -183,7 +183,7 @@ class FullScan:
     async def _note_suspects(self, comparison: Comparison) -> None:
         """For the next checkpoint: what was wrong until now, whoever may write it from now on, and
         however the scan ends."""
-        confirmed = subtract(union_all(self._confirmed), self._excused())
+        confirmed = union_all(self._confirmed)
         if confirmed:
             chain = self._history.chain
             chain.suspects = await walk_back.add(self._history, confirmed, comparison.write)
@@ -213,7 +213,9 @@ class FullScan:
                 gather()
                 if max(len(self.compare.starts), comparison.since.count) > GATHERED:
                     return
-                if self.compare and job.clock.monotonic_ns() - begun > TURN_NS:
+                # What a disk does not give is counted in one turn: that decides when to give up.
+                late = job.clock.monotonic_ns() - begun > TURN_NS
+                if self.compare and late and not comparison.misses:
                     return
                 yield offset, min(CHUNK, self._size - offset)
 
@@ -233,7 +235,8 @@ class FullScan:
             gather()
 
     def _differed(self, size: int, blocks: Extents) -> None:
-        self._confirmed.append(blocks)
+        if blocks:  # what comes to be out of sync later does not explain it
+            self._confirmed.append(subtract(blocks, self._excused()))
         self._scan.different += blocks.total * SECTOR
         self._looked_again(size, blocks)
         self._job.bytes_different += blocks.total * SECTOR
@@ -251,9 +254,18 @@ class FullScan:
         self.revised = await comparison.revise(
             intersect(self.compare, whole), self._pace, False, self._looked_again
         )
+        self.unreadable = comparison.unreadable
         if self.compare:
             self.first_copy = self._first_copied()
         self.compare = EMPTY
+        # What could not be read then, and turns out wrong now, is in doubt before it is copied.
+        chain = self._history.chain
+        new = subtract(self.revised, union(chain.suspects.open, self._excused()))
+        if new:
+            self._scan.different += new.total * SECTOR
+            self._confirmed.append(new)
+            await self._note_suspects(comparison)
+            await self._save()
         self._scan.copied = max(0, self._scan.different - self.revised.total * SECTOR)
         self._job.advance(different=self._scan.different, copied=self._scan.copied)
         self._job.time_anew()

@@ -132,15 +132,17 @@ class Job:
             await self._gate
 
     def cancel(self) -> None:
-        """Stop at the next step; what was done stays done."""
-        self._stopping = True
-        if self.task is not None:
+        """Stop at the next step; what was done stays done.  Once: it may have to tidy up."""
+        if self.task is not None and not self._stopping:
+            self._stopping = True
             self.task.cancel()
 
     def interrupt(self) -> None:
-        """Stop as `cancel` does, though nobody wanted it: the work is still owed."""
-        self._interrupted = True
-        self.cancel()
+        """Stop as `cancel` does, though nobody wanted it: the work is still owed.  Nothing if it is
+        stopping already: what a person has cancelled stays so."""
+        if not self._stopping:
+            self._interrupted = True
+            self.cancel()
 
     @property
     def stopped(self) -> Result:

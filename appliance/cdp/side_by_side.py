@@ -67,6 +67,11 @@ class SideBySide:
         self._reader = history.reader(pit_map)
         self._pool = pool
 
+    @property
+    def misses(self) -> bool:
+        """Is there anything that one of the disks did not give?"""
+        return bool(self.unreadable or self._not_given)
+
     async def look_at(self, offset: int, size: int) -> Extents:
         """The sectors of a range of whole blocks (bytes) that differ now.
 

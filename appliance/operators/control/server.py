@@ -188,9 +188,12 @@ class _Connection:
                 del output[: self._client.send(output)]
         except BlockingIOError:
             pass
-        except OSError:
+        except (BrokenPipeError, ConnectionResetError):
             # Nobody is there any more; but what they have asked for may lie here to be read.
             output.clear()
+        except OSError:
+            self.close()
+            return
         if self._session.over and not output:
             self.close()
         else:

@@ -320,6 +320,7 @@ def test_what_was_found_counts_whenever_the_scan_is_cancelled_behind_that(
     for _ in range(late):
         pair.world.step()
     job.cancel()
+    job.interrupt()  # the service stops, too
     pair.world.run_until(job.finished)
     assert job.result == "cancelled"
     assert_doubted(pair, 0)
@@ -351,3 +352,56 @@ def test_what_differs_is_looked_at_again_before_long(
     job = start(pair, "verify")
     pair.world.run_until(lambda: job.bytes_different == BLOCK)
     assert job.bytes_scanned < pair.volume.size / 2
+
+
+@pytest.mark.parametrize("end", ["stop", "kill", "power_cut"])
+def test_what_could_be_read_only_behind_a_restart_is_in_doubt_before_it_is_copied(
+    pair: SimulatedPair, end: str
+) -> None:
+    """What is equal afterwards says nothing any more of what it was."""
+    spoil(pair, [5, 12])
+    pair.primary.medium.bad_sectors.add(12 * BLOCK // SECTOR)
+    job = start(pair, "full")
+    pair.world.run_until(lambda: job.bytes_copied == BLOCK)
+    assert job.result is None
+    assert pair.volume.require_history().chain.suspects.open.starts.tolist() == [5 * 8]
+    getattr(pair, end)()
+    pair.primary.medium.bad_sectors.clear()
+    pair.start()
+    last = pair.volume.last_job
+    assert last is not None
+    assert (last.kind, last.result) == ("full", "done")
+    assert figures(last) == (2 * BLOCK, 2 * BLOCK)
+    assert pair.point(f"write:{newest(pair)}") == pair.read(pair.volume)
+    assert {5 * 8, 12 * 8} == set(pair.volume.require_history().chain.suspects.rows["start"])
+    assert_doubted(pair, 0)
+
+
+@pytest.mark.parametrize("kind", ["verify", "full"])
+def test_what_comes_to_be_out_of_sync_later_does_not_explain_what_was_found(
+    pair: SimulatedPair, kind: JobKind
+) -> None:
+    spoil(pair, [8, 14])
+    job = start(pair, kind)
+    pair.world.run_until(lambda: job.bytes_different == BLOCK)
+    pair.lifecycle.losses.primary_failed(OSError(5, "a write beside it failed"), 9 * BLOCK, BLOCK)
+    pair.world.run_until(job.finished)
+    pair.idle()
+    assert pair.volume.state == "protected"
+    assert {8 * 8, 14 * 8} <= set(pair.volume.require_history().chain.suspects.rows["start"])
+    assert_doubted(pair, 0)
+
+
+def test_a_scan_gives_a_bad_disk_up_though_it_revises_in_between(
+    pair: SimulatedPair, mocker: MockerFixture
+) -> None:
+    """Each bad sector may take seconds: what a disk does not give is counted to the end."""
+    mocker.patch.object(full_scan, "TURN_NS", 0)
+    mocker.patch.object(side_by_side, "MOST_UNREADABLE", 6 * BLOCK)
+    base = pair.superblock.base_offset // SECTOR
+    for block in range(3, 23, 2):
+        pair.secondary.medium.bad_sectors.add(base + block * 8)
+    job = start(pair, "verify")
+    pair.world.run_until(job.finished)
+    assert job.result == "failed"
+    assert "in one scan" in str(job.error)
