@@ -5,6 +5,8 @@ from collections.abc import Coroutine, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
+import pytest
+
 from appliance.cdp import pair, superblock
 from appliance.cdp.check.check import Check, Verdict
 from appliance.cdp.check.findings import Finding
@@ -14,7 +16,7 @@ from appliance.cdp.memory import BufferPool
 from appliance.cdp.superblock import Superblock
 from appliance.cdp.tasks import Completion, Task
 from appliance.cdp.volume import Volume
-from appliance.errors import EbbtideError
+from appliance.errors import EbbtideError, WrongDisk
 from appliance.simulated.disk import SimulatedDisk
 from appliance.simulated.medium import Medium
 from appliance.simulated.world import World
@@ -262,3 +264,12 @@ class SimulatedPair:
 def codes(found: Sequence[Finding]) -> set[str]:
     """The codes of findings that are more than notes."""
     return {finding.code for finding in found if finding.severity != "note"}
+
+
+def assert_refused_as_parted(pair: SimulatedPair) -> None:
+    """Both disks have served hosts without each other: neither is taken, nor written to."""
+    before = pair.images()
+    with pytest.raises(WrongDisk, match="without each other"):
+        pair.start()
+    pair.kill()
+    assert pair.images() == before
